@@ -1,0 +1,1 @@
+"""Geometry and fields: files in, arrays out."""

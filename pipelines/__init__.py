@@ -1,0 +1,3 @@
+"""All that runs and leaves something behind: prepare, train, predict, evaluate."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,270 @@
+"""The `anchorfield` command: arguments, exit codes and nothing else.
+
+Each verb calls one function of `pipelines` with the same arguments. Exit codes: 0 done, 1 the work failed, 2 the
+arguments or the configuration are wrong. Heavy imports happen inside the verbs, so that `--help` answers at once.
+"""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="anchorfield",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Turn simulations into surrogates: mesh files in, trained neural operators, fields on a new geometry out.",
+    epilog="Set ANCHORFIELD_TRACEBACK=1 to see where an error came from.",
+)
+
+Run = Annotated[str, typer.Argument(help="Folder of a training run, one of its checkpoints, or runs:/ID of MLflow.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for programs.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+
+
+def _show(result: Any, as_json: bool, text: Callable[[Any], str]) -> None:
+    if as_json:
+        typer.echo(json.dumps(result, indent=2, allow_nan=False))
+    else:
+        typer.echo(text(result))
+
+
+def _numbers(pairs: list[str], option: str) -> dict[str, float]:
+    """Read `name=number` pairs."""
+    values = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        try:
+            values[name.strip()] = float(value)
+        except ValueError:
+            separator = ""
+        if not separator or not name.strip():
+            raise typer.BadParameter(f"{pair!r} is not NAME=NUMBER, such as speed=30", param_hint=option)
+    return values
+
+
+def _tuple(text: str | None, count: int, kind: type, option: str) -> tuple[Any, ...] | None:
+    """Read `count` numbers separated by commas."""
+    if text is None:
+        return None
+    try:
+        values = tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != count:
+        what = "whole numbers" if kind is int else "numbers"
+        raise typer.BadParameter(f"{text!r} is not {count} {what} separated by commas", param_hint=option)
+    return values
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder that everything lands in.")] = Path("demo"),
+    quick: Annotated[bool, typer.Option("--quick", help="A minute instead of several, and less accurate.")] = False,
+) -> None:
+    """Exact flows, a store, a short training, and a prediction for an unseen body from its STL alone."""
+    from pipelines.demo import demo as work
+
+    work(out, quick=quick)
+
+
+@app.command()
+def generate(
+    family: Annotated[str, typer.Argument(help="Family of flows: stokes.")],
+    out: Annotated[Path, typer.Option(help="Folder for the case folders.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of cases.")] = 48,
+    seed: Annotated[int, typer.Option(help="Decides every case.")] = 0,
+) -> None:
+    """Write raw cases from a family of flows, laid out as a solver would leave them."""
+    from pipelines.generate import FAMILIES
+
+    if family not in FAMILIES:
+        raise typer.BadParameter(f"{family!r} is not a family; there are: {', '.join(FAMILIES)}", param_hint="FAMILY")
+    FAMILIES[family](out, count=count, seed=seed)
+    typer.echo(f"{count} cases of {family} in {out}")
+
+
+@app.command()
+def inspect(
+    paths: Annotated[list[Path], typer.Argument(help="Meshes, case folders, stores, runs or checkpoints.")],
+    as_json: Json = False,
+) -> None:
+    """Tell what files hold: fields, units, ranges, defects."""
+    from pipelines.inspect import inspect as work
+    from pipelines.inspect import render
+
+    reports = work(paths)
+    _show(reports, as_json, lambda reports: "\n\n".join(render(report) for report in reports))
+
+
+@app.command()
+def prepare(
+    config: Annotated[str, typer.Argument(help="A YAML file, or the name of an experiment that ships: airfoil.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Settings to change: key.path=value.")] = None,
+    cluster: Annotated[str | None, typer.Option(help="Address of a Dask scheduler; by default local processes.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Local worker processes; by default one per core.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first case that fails.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Prepare again what is already there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Turn raw cases into a store, in parallel."""
+    from pipelines.config import load
+    from pipelines.prepare import prepare as work
+
+    report = work(
+        load(config, overrides or []).data, cluster=cluster, workers=workers, strict=strict, force=force
+    )
+    _show(report.to_dict(), as_json, lambda _: report.render())
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(help="A YAML file, or the name of an experiment that ships: airfoil.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Settings to change: training.steps=2000.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/NAME-OF-CONFIG.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of the run.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Only tell device, memory and time.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train an operator on a store: a run folder and an MLflow run."""
+    from pipelines.config import load
+
+    experiment = load(config, overrides or [])
+    if plan:
+        from pipelines.train import plan as plan_work
+
+        outlook = plan_work(experiment)
+        _show(outlook.to_dict(), as_json, lambda _: outlook.render())
+        return
+    from pipelines.train import train as work
+
+    report = work(experiment, run=run or Path("runs") / Path(config).stem, resume=resume)
+    _show(report.to_dict(), as_json, lambda _: report.render())
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    store: Annotated[Path | None, typer.Option(help="Store to score on; by default the one trained on.")] = None,
+    split: Annotated[str, typer.Option(help="Split to score: test, validation or training.")] = "test",
+    draws: Annotated[int, typer.Option(min=1, help="Anchor draws to average over.")] = 1,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Score a run on every point of every case, beside simple baselines."""
+    from pipelines.evaluate import evaluate as work
+    from pipelines.evaluate import render
+
+    _show(work(run, store=store, split=split, draws=draws, device=device), as_json, render)
+
+
+@app.command()
+def predict(
+    run: Run,
+    geometry: Annotated[Path, typer.Option(help="Surface of the new body: STL, OBJ, PLY, VTP …")],
+    out: Annotated[Path, typer.Option(help="Folder for surface.vtp, volume.vtu and prediction.json.")],
+    volume: Annotated[Path | None, typer.Option(help="Mesh to predict the volume fields on.")] = None,
+    grid: Annotated[str | None, typer.Option(help="Cells of a grid around the body: NX,NY,NZ.")] = None,
+    bounds: Annotated[str | None, typer.Option(help="Box of the grid [m]: XMIN,XMAX,YMIN,YMAX,ZMIN,ZMAX.")] = None,
+    spacing: Annotated[float | None, typer.Option(help="Cell size of the grid [m].")] = None,
+    condition: Annotated[list[str] | None, typer.Option(help="NAME=NUMBER, such as speed=30; repeat.")] = None,
+    keep_cells: Annotated[bool, typer.Option("--keep-cells", help="Predict on the surface's own cells.")] = False,
+    chunk: Annotated[int | None, typer.Option(min=1, help="Points at once; by default from free memory.")] = None,
+    draws: Annotated[int, typer.Option(min=1, help="Anchor draws to average over; the spread is written.")] = 1,
+    seed: Annotated[int, typer.Option(help="Decides the anchor draws.")] = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Predict the fields of a new geometry, as files that ParaView opens."""
+    from pipelines.predict import predict as work
+
+    dimensions = len(bounds.split(",")) // 2 if bounds else len(grid.split(",")) if grid else 3
+    dimensions = 2 if dimensions == 2 else 3
+    prediction = work(
+        run,
+        geometry=geometry,
+        volume=volume,
+        grid=_tuple(grid, dimensions, int, "--grid"),
+        bounds=_tuple(bounds, 2 * dimensions, float, "--bounds"),
+        spacing=spacing,
+        conditions=_numbers(condition or [], "--condition"),
+        out=out,
+        keep_cells=keep_cells,
+        chunk=chunk,
+        draws=draws,
+        seed=seed,
+        device=device,
+    )
+    _show(prediction.to_dict(), as_json, lambda _: prediction.render())
+
+
+@app.command()
+def forces(
+    path: Annotated[Path, typer.Argument(help="A surface with pressure and wall shear: a prediction or a simulation.")],
+    config: Annotated[str | None, typer.Option(help="Experiment, run or store that tells arrays and signs.")] = None,
+    parameter: Annotated[list[str] | None, typer.Option(help="NAME=NUMBER of the case; repeat.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Integrate pressure and wall shear over a surface."""
+    from pipelines.forces import forces as work
+
+    result = work(path, config=config, parameters=_numbers(parameter or [], "--parameter"))
+    _show(result.to_dict(), as_json, lambda _: result.render())
+
+
+@app.command()
+def view(
+    path: Annotated[Path, typer.Argument(help="Folder of a prediction, or a surface or volume file.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the pictures; by default pictures/ beside.")] = None,
+) -> None:
+    """Draw pictures, and write a script that opens the same view in ParaView."""
+    from pipelines.visualise import view as work
+
+    for picture in work(path, out):
+        typer.echo(picture)
+
+
+@app.command()
+def doctor() -> None:
+    """Check the environment and the devices, and push a tiny job through every stage."""
+    from pipelines.doctor import doctor as work
+
+    if not work():
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command line; errors of the user's making become one sentence and an exit code."""
+    from neuralop.clash import clash
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    problem = clash()
+    if problem is not None and not {"--help", "-h"} & set(sys.argv[1:]):
+        sys.exit(_fail(problem, 2))
+    try:
+        app(standalone_mode=True)
+    except (OSError, ValueError) as error:
+        if os.environ.get("ANCHORFIELD_TRACEBACK"):
+            raise
+        # `ConfigError` is the only error that says the question was wrong, not the answer.
+        sys.exit(_fail(str(error), 2 if type(error).__name__ == "ConfigError" else 1))
+    except KeyboardInterrupt:
+        sys.exit(_fail("interrupted", 130))
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"anchorfield: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()
