@@ -1,0 +1,265 @@
+"""Checkpoints: folders that predict by themselves, written whole or not at all, checked when read.
+
+```text
+RUN/checkpoints/
+  step_00012000/  weights.safetensors  ema.safetensors  template.safetensors  operator.json  training_state.pt  manifest.json
+  last  best      names of checkpoints, as text
+```
+"""
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pipelines.surrogate import Surrogate, SurrogateSpec, build_operator
+
+FORMAT = 1
+Which = Literal["best", "last"]
+FOLDER = "checkpoints"
+WEIGHTS, EMA, TEMPLATE = "weights.safetensors", "ema.safetensors", "template.safetensors"
+STATE, SPEC, MANIFEST = "training_state.pt", "operator.json", "manifest.json"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is not there, not whole, or not what its manifest says."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Checkpoint:
+    """What one folder holds.
+
+    Attributes:
+        spec: what the operator's numbers mean.
+        weights: of the operator.
+        ema: their exponential moving average, if one was kept.
+        template: pooled volume points that anchors around new bodies are made from.
+        state: what training goes on from; tensors, numbers and text only.
+    """
+
+    spec: SurrogateSpec
+    weights: Mapping[str, Tensor]
+    ema: Mapping[str, Tensor] | None = None
+    template: Mapping[str, Float[np.ndarray, "point column"]]
+    state: Mapping[str, Any]
+
+
+def step_name(step: int) -> str:
+    """Name the folder of a step."""
+    return f"step_{step:08d}"
+
+
+def save(folder: Path, step: int, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint beside its final place, flush it to the disk and rename it; then mark it as the last.
+
+    Args:
+        folder: the `checkpoints` folder of a run.
+        step: how many steps were done.
+        checkpoint: what to write.
+
+    Returns:
+        The folder of the checkpoint.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / step_name(step)
+    aside = folder / f".{final.name}.tmp-{os.getpid()}"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    try:
+        save_file(_plain(checkpoint.weights), aside / WEIGHTS)
+        if checkpoint.ema is not None:
+            save_file(_plain(checkpoint.ema), aside / EMA)
+        if checkpoint.template:
+            arrays = {name: np.ascontiguousarray(array) for name, array in checkpoint.template.items()}
+            save_arrays(arrays, aside / TEMPLATE)
+        (aside / SPEC).write_text(checkpoint.spec.to_json(), encoding="utf-8")
+        torch.save(dict(checkpoint.state), aside / STATE)
+        files = {path.name: {"bytes": path.stat().st_size, "sha256": digest(path)} for path in sorted(aside.iterdir())}
+        manifest = {"format": FORMAT, "step": step, "files": files}
+        (aside / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+        for path in aside.iterdir():
+            _flush(path)
+        # A checkpoint of the same step, from before a resume, gives way: a folder cannot be renamed onto a full one.
+        if final.exists():
+            shutil.rmtree(final)
+        aside.rename(final)
+        _flush(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    mark(folder, "last", final.name)
+    return final
+
+
+def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # safetensors refuses tensors that share memory; clones never do.
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def digest(path: Path) -> str:
+    """Compute the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def mark(folder: Path, which: Which, name: str) -> None:
+    """Point `best` or `last` at a checkpoint."""
+    aside = folder / f".{which}.tmp-{os.getpid()}"
+    aside.write_text(name + "\n", encoding="utf-8")
+    aside.replace(folder / which)
+
+
+def marked(folder: Path, which: Which) -> Path | None:
+    """Find the checkpoint that `best` or `last` points at, if it is there."""
+    marker = folder / which
+    if not marker.exists():
+        return None
+    checkpoint = folder / marker.read_text(encoding="utf-8").strip()
+    return checkpoint if checkpoint.parent == folder and checkpoint.is_dir() else None
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Remove all but the `keep` newest checkpoints, the best and the last, and leftovers of interrupted writes."""
+    whole = sorted(path for path in folder.glob("step_*") if path.is_dir())
+    kept = set(whole[-keep:]) | {marked(folder, "best"), marked(folder, "last")}
+    for path in [*whole, *folder.glob(".step_*.tmp-*")]:
+        if path not in kept:
+            shutil.rmtree(path)
+
+
+def find(run: str | Path, which: Which = "best") -> Path:
+    """Find a checkpoint from a run folder, a checkpoint folder or `runs:/ID` of MLflow.
+
+    Args:
+        run: what was given on the command line.
+        which: `best` on validation (the last, where none was chosen) or `last`.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if str(run).startswith("runs:/"):
+        from pipelines.tracking import resolve
+
+        run = resolve(str(run))
+    path = Path(run)
+    if (path / MANIFEST).exists() and (path / SPEC).exists():
+        return path
+    folder = path / FOLDER
+    found = (marked(folder, which) if folder.is_dir() else None) or marked(folder, "last")
+    if found is None:
+        what = "does not exist" if not path.exists() else "holds no finished checkpoint"
+        raise CheckpointError(f"{path} {what}: give the folder of a training run, one of its checkpoints or runs:/ID")
+    return found
+
+
+def load(folder: Path) -> Checkpoint:
+    """Read a checkpoint, verifying every file before it is used; no code in it can run.
+
+    Raises:
+        CheckpointError: a file is missing, altered or of an unknown format.
+    """
+    verify(folder)
+    try:
+        spec = SurrogateSpec.from_json((folder / SPEC).read_text(encoding="utf-8"))
+        return Checkpoint(
+            spec=spec,
+            weights=load_file(folder / WEIGHTS),
+            ema=load_file(folder / EMA) if (folder / EMA).exists() else None,
+            template=load_arrays(folder / TEMPLATE) if (folder / TEMPLATE).exists() else {},
+            state=torch.load(folder / STATE, map_location="cpu", weights_only=True),
+        )
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{folder / STATE} holds more than tensors, numbers and text, and was not opened: do not trust this file"
+        ) from error
+    except (SafetensorError, ValueError, RuntimeError, EOFError) as error:
+        raise CheckpointError(f"{folder} cannot be read: {error}") from error
+
+
+def verify(folder: Path) -> None:
+    """Compare every file of a checkpoint with its manifest.
+
+    Raises:
+        CheckpointError: a file is missing, of another size, altered or not listed.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        version, files = manifest["format"], manifest["files"]
+        expected = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{folder / MANIFEST} is missing or unreadable; is this a checkpoint? ({error})"
+        ) from error
+    if version != FORMAT:
+        raise CheckpointError(
+            f"{folder} has checkpoint format {version}, this version reads {FORMAT}: "
+            "load it with the version of anchorfield that its operator.json names"
+        )
+    for required in (WEIGHTS, SPEC, STATE):
+        if required not in expected:
+            raise CheckpointError(f"{folder / MANIFEST} does not list {required}")
+    for name, (size, sha256) in expected.items():
+        path = folder / name
+        if Path(name).name != name or not path.is_file():
+            raise CheckpointError(f"{path} is missing; copy the checkpoint folder again, with all of its files")
+        if path.stat().st_size != size:
+            raise CheckpointError(f"{path} has {path.stat().st_size} bytes where its manifest says {size}: truncated?")
+        if digest(path) != sha256:
+            raise CheckpointError(f"{path} was altered: its SHA-256 is not the one in the manifest")
+    for name in (EMA, TEMPLATE):
+        if (folder / name).exists() and name not in expected:
+            raise CheckpointError(f"{folder / name} is not in the manifest: it was added later, and is not trusted")
+
+
+def load_surrogate(
+    run: str | Path,
+    *,
+    which: Which = "best",
+    ema: bool = True,
+    device: torch.device | str = "cpu",
+    precision: Literal["float32", "bfloat16"] = "float32",
+    operator: torch.nn.Module | None = None,
+) -> Surrogate:
+    """Load a trained surrogate, ready to predict.
+
+    Args:
+        run: a run folder, a checkpoint folder, or `runs:/ID` of MLflow.
+        which: the checkpoint with the best validation score, or the last one.
+        ema: take the averaged weights where there are any.
+        device: where the operator shall live.
+        precision: of the operator's arithmetic.
+        operator: the module to load weights into, for operators that `train` was handed ready-made.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or it is damaged.
+    """
+    folder = find(run, which)
+    checkpoint = load(folder)
+    operator = build_operator(checkpoint.spec) if operator is None else operator
+    weights = checkpoint.ema if ema and checkpoint.ema is not None else checkpoint.weights
+    try:
+        operator.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        raise CheckpointError(f"{folder}: the weights do not fit the operator in {SPEC}: {error}") from error
+    return Surrogate(checkpoint.spec, operator, template=checkpoint.template, device=device, precision=precision)
