@@ -1,0 +1,198 @@
+"""Configurations in YAML: fragments composed in order, then overrides; nothing here knows what settings mean."""
+
+import os
+import re
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipelines.settings import ConfigError, Tree, nearest, say
+
+_SUFFIX = ".yaml"
+
+
+def compose(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Tree:
+    """Merge the fragments that a file extends, in order, then the file, then the overrides.
+
+    Sections merge key by key, anything else replaces. A changed `kind` drops the settings of the old kind, and `null`
+    over a section removes it. Fragments are looked for beside the file and among those that ship. Relative paths
+    inside a configuration are relative to the folder that the command runs in.
+
+    Raises:
+        ConfigError: a file is not there or no YAML, fragments extend each other in a circle, or an override is not
+            `key.path=value` or goes through something that is no section.
+    """
+    tree = _compose(_find_experiment(path), ())
+    changes: Tree = {}
+    for override in overrides:
+        _insert(changes, override)
+    _check_paths(tree, changes, "")
+    return _merge(tree, changes)
+
+
+def to_yaml(tree: Tree) -> str:
+    """Write plain values as YAML that `compose` reads back equal."""
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def config_roots() -> list[Path]:
+    """Return where the configurations that ship are: `configs/` of a checkout, or of the wheel."""
+    package = Path(__file__).resolve().parent
+    return [folder for folder in (package.parent / "configs", package / "configs") if folder.is_dir()]
+
+
+def _find_experiment(path: str | os.PathLike[str]) -> Path:
+    given = Path(path)
+    if given.is_file():
+        return given
+    roots = config_roots()
+    for root in roots:
+        for candidate in (root / given, root / "experiments" / given):
+            if (found := candidate.with_name(candidate.name.removesuffix(_SUFFIX) + _SUFFIX)).is_file():
+                return found
+    names = sorted({file.stem for root in roots for file in (root / "experiments").glob(f"*{_SUFFIX}")})
+    raise ConfigError(f"{given} is neither a file nor an experiment that ships ({', '.join(names)})")
+
+
+def _find_fragment(name: str, file: Path) -> Path:
+    roots = [file.parent, *config_roots()]
+    for root in roots:
+        if (found := root / (name.removesuffix(_SUFFIX) + _SUFFIX)).is_file():
+            return found
+    there = sorted(
+        {str(each.relative_to(root).with_suffix("")) for root in roots[1:] for each in root.rglob(f"*{_SUFFIX}")}
+    )
+    raise ConfigError(
+        f"{file} extends {name!r}, which is not beside it nor among those that ship{nearest(name, there)}"
+    )
+
+
+def _compose(file: Path, above: tuple[Path, ...]) -> Tree:
+    file = file.resolve()
+    if file in above:
+        circle = " → ".join(str(each) for each in (*above[above.index(file) :], file))
+        raise ConfigError(f"configurations extend each other in a circle: {circle}")
+    content = _read_yaml(file)
+    extends = content.pop("extends", [])
+    extends = [extends] if isinstance(extends, str) else extends
+    if not isinstance(extends, list) or not all(isinstance(name, str) for name in extends):
+        raise ConfigError(f"{file}: extends should be a list of names such as data/ahmed, got {say(extends)}")
+    tree: Tree = {}
+    for name in extends:
+        tree = _merge(tree, _compose(_find_fragment(name, file), (*above, file)))
+    return _merge(tree, content)
+
+
+def _read_yaml(file: Path) -> Tree:
+    try:
+        content = _parse(file.read_text(encoding="utf-8"), str(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file} should hold sections such as data and training, got {say(content)}")
+    return content
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
+        raise ConfigError(f"{place} is not YAML: {error.problem or error.context}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def _insert(changes: Tree, override: str) -> None:
+    path, separator, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not separator or not all(keys):
+        raise ConfigError(f"override {override!r} should be key.path=value, such as training.steps=2000")
+    section = changes
+    for depth, key in enumerate(keys[:-1]):
+        section = section.setdefault(key, {})
+        if not isinstance(section, dict):
+            raise ConfigError(f"override {override!r}: another override makes {'.'.join(keys[: depth + 1])} a value")
+    value = _parse(text, f"override {override!r}")
+    if isinstance(section.get(keys[-1]), dict) and isinstance(value, dict):
+        value = _merge(section[keys[-1]], value)
+    section[keys[-1]] = value
+
+
+def _check_paths(tree: Tree, changes: Tree, path: str) -> None:
+    """Refuse an override that goes on below something that is no section."""
+    for key, change in changes.items():
+        if key not in tree or not isinstance(change, dict):
+            continue
+        below = tree[key]
+        if isinstance(below, dict):
+            _check_paths(below, change, f"{path}{key}.")
+        elif below is not None and change:
+            first = next(iter(change))
+            raise ConfigError(f"override {path}{key}.{first}: {path}{key} is {say(below)}, which has no keys")
+
+
+def _merge(below: Tree, above: Tree) -> Tree:
+    if "kind" in below and "kind" in above and below["kind"] != above["kind"]:
+        below = {}
+    merged = dict(below)
+    for key, value in above.items():
+        if isinstance(value, dict):
+            inner = merged.get(key)
+            merged[key] = _merge(inner if isinstance(inner, dict) else {}, value)
+        elif value is None and isinstance(merged.get(key), dict):
+            del merged[key]
+        else:
+            merged[key] = value
+    return merged
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's plain values: `1e-4` is a number, `on`, `no`, `1:30` and `2024-01-01` are texts; no key twice."""
+
+    yaml_implicit_resolvers: typing.ClassVar[dict] = {}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes exactly what `_Loader` would read as something else."""
+
+    yaml_implicit_resolvers: typing.ClassVar[dict] = {}
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> Tree:
+    loader.flatten_mapping(node)
+    content: Tree = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str):
+            raise yaml.MarkedYAMLError(None, None, f"key {key!r} is not a text; quote it", key_node.start_mark)
+        if key in content:
+            raise yaml.MarkedYAMLError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+        content[key] = loader.construct_object(value_node, deep=True)
+    return content
+
+
+def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
+    return float(node.value.replace(".inf", "inf").replace(".Inf", "inf").replace(".nan", "nan").replace(".NaN", "nan"))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+_Loader.add_constructor("tag:yaml.org,2002:float", _float)
+for _class in (_Loader, _Dumper):
+    for _tag, _pattern, _first in (
+        ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+        ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+        ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf)|\.(nan|NaN)", "-+.0123456789"),
+        ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+        ("merge", r"<<", "<"),
+    ):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))

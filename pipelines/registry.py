@@ -1,0 +1,33 @@
+"""The kinds of operator that a configuration can name: a table, so that YAML never names a code path."""
+
+from importlib import import_module
+from importlib.metadata import entry_points
+
+# kind -> module and dataclass; imported when chosen, so that listing kinds costs nothing.
+OPERATORS: dict[str, tuple[str, str]] = {"ab_upt": ("neuralop.operators.ab_upt", "ABUPTConfig")}
+# Packages add kinds of their own here: an entry point's name is the kind, its object the dataclass.
+GROUP = "anchorfield.operators"
+
+
+def operator_kinds() -> list[str]:
+    """Return the kinds there are: those that ship, then those that installed packages add."""
+    return [*OPERATORS, *sorted({entry.name for entry in entry_points(group=GROUP)} - OPERATORS.keys())]
+
+
+def operator_config(kind: str) -> type:
+    """Return the dataclass that configures and builds a kind of operator.
+
+    Raises:
+        KeyError: there is no such kind.
+        ValueError: two installed packages add the same kind.
+    """
+    if kind in OPERATORS:
+        module, name = OPERATORS[kind]
+        return getattr(import_module(module), name)
+    found = list(entry_points(group=GROUP, name=kind))
+    if not found:
+        raise KeyError(kind)
+    if len(found) > 1:
+        packages = ", ".join(str(entry.dist.name if entry.dist else entry.value) for entry in found)
+        raise ValueError(f"operator kind {kind!r} comes from several packages ({packages}); remove all but one")
+    return found[0].load()
