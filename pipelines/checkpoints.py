@@ -2,7 +2,8 @@
 
 ```text
 RUN/checkpoints/
-  step_00012000/  weights.safetensors  ema.safetensors  template.safetensors  operator.json  training_state.pt  manifest.json
+  step_00012000/  weights.safetensors  ema.safetensors  template.safetensors
+                  operator.json  training_state.pt  manifest.json
   last  best      names of checkpoints, as text
 ```
 """

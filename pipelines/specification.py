@@ -278,13 +278,24 @@ class Units:
         """Evaluate what is subtracted from a field, and what it is then divided by, in the field's unit."""
         return non_dimensional(self.spec.fields[branch][name], self.spec.components(branch, name), parameters)
 
+    def standardise(
+        self,
+        branch: str,
+        name: str,
+        values: Float[np.ndarray, "point component"],
+        free_stream: Float[np.ndarray, " component"],
+        scale: float,
+    ) -> Float[np.ndarray, "point component"]:
+        """Turn physical values into what the operator is trained to give, with free stream and scale at hand."""
+        mean, std = (np.asarray(self.spec.statistics[branch][name][key]) for key in ("mean", "std"))
+        return (((np.asarray(values, np.float64) - free_stream) / scale - mean) / std).astype(np.float32)
+
     def normalise(
         self, branch: str, name: str, values: Float[np.ndarray, "point component"], parameters: Mapping[str, float]
     ) -> Float[np.ndarray, "point component"]:
         """Turn physical values into what the operator is trained to give."""
         free_stream, scale = self.free_stream_and_scale(branch, name, parameters)
-        mean, std = (np.asarray(self.spec.statistics[branch][name][key]) for key in ("mean", "std"))
-        return (((np.asarray(values, np.float64) - free_stream) / scale - mean) / std).astype(np.float32)
+        return self.standardise(branch, name, values, free_stream, scale)
 
     def denormalise(
         self, branch: str, name: str, values: Float[np.ndarray, "point component"], parameters: Mapping[str, float]
@@ -305,19 +316,14 @@ def triangle_normals(
     return normal / np.where(size > 0, size, 1)
 
 
-def draw(sites: Sites, count: int, generator: np.random.Generator, *, by_measure: bool) -> Sites:
-    """Pick places without replacement, with probability by measure or all alike; all of them where there are fewer.
-
-    Places picked by measure stand for equal parts each, so they lose theirs.
-    """
+def draw(sites: Sites, count: int, generator: np.random.Generator, *, by_measure: bool) -> Int[np.ndarray, " pick"]:
+    """Pick places without replacement, with probability by measure or all alike; all of them where there are fewer."""
     from meshes.sampling import pick
 
     if by_measure and sites.measure is None:
         raise ValueError("places are to be picked by measure, but have none")
     weights = sites.measure if by_measure and sites.measure is not None else np.ones(len(sites))
-    count = min(count, len(sites))
-    picked = sites.take(np.sort(pick(np.asarray(weights, np.float64), count, generator)))
-    return dataclasses.replace(picked, measure=None) if by_measure else picked
+    return np.sort(pick(np.asarray(weights, np.float64), min(count, len(sites)), generator))
 
 
 def non_dimensional(

@@ -115,7 +115,10 @@ class Surrogate(Units):
             if branch not in surface:
                 raise ValueError(f"places to pick anchors from are missing for the surface branch {branch!r}")
             sites = surface[branch]
-            anchors[branch] = draw(sites, count, generator, by_measure=self.spec.placement[branch] == "measure")
+            by_measure = self.spec.placement[branch] == "measure"
+            picked = sites.take(draw(sites, count, generator, by_measure=by_measure))
+            # Drawn in proportion to measure, anchors stand for equal parts of it.
+            anchors[branch] = dataclasses.replace(picked, measure=None) if by_measure else picked
         return anchors
 
     def transport(
@@ -274,8 +277,10 @@ def join(parts: Sequence[Sites]) -> Sites:
 def build_operator(spec: SurrogateSpec) -> nn.Module:
     """Build the operator of a specification, with fresh weights."""
     from pipelines.registry import operator_config
+    from pipelines.settings import read
 
+    config = read(operator_config(spec.operator["kind"]), spec.operator, "operator")
     fields = {branch: {name: spec.components(branch, name) for name in names} for branch, names in spec.fields.items()}
-    return operator_config(spec.operator).build(
+    return config.build(
         space=len(spec.space), branches=fields, features=spec.feature_widths(), condition=len(spec.conditions)
     )

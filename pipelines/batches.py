@@ -1,0 +1,344 @@
+"""What each step of a training sees: a function of seed, epoch and index alone, whatever the workers or restarts."""
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from meshes.stores import Store, StoredCase
+from neuralop.points import Points
+from pipelines.specification import Sites, Units, draw
+
+Arrays = dict[str, np.ndarray]
+Placement = Literal["measure", "cells"]
+
+# A block this many times larger than a draw is read, so that draws from one place of the file differ.
+OVERSAMPLE = 4
+# Bodies are kept in memory up to this size, since every draw needs its body whole.
+GEOMETRY_BYTES = 512 * 1024**2
+
+# First words of the seeds, so that no two uses of randomness share a stream.
+_ORDER, _SAMPLE, _CHECK = 1, 2, 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How many points of a case one step sees.
+
+    Attributes:
+        geometry: points that stand for the body, drawn by area. The operator takes its supernodes from the first.
+        anchors: of each branch, or one number for all.
+        queries: of each branch, or one number for all; drawn evenly over the cells, as errors are counted.
+        placement: whether the anchors of a branch are drawn by `measure`, so that they mean the same however the case
+            was meshed, or evenly over its `cells`, so that they crowd where the mesh is fine. By default surfaces by
+            measure and volumes by cells.
+        turn_about: axis of the free stream, for bodies in free flow: each draw is turned about it by a random angle,
+            and mirrored or not, with all its vectors. Only where no wall, ground or condition breaks that symmetry.
+    """
+
+    geometry: int = 2048
+    anchors: int | dict[str, int] = 1024
+    queries: int | dict[str, int] = 1024
+    placement: dict[str, Placement] = field(default_factory=dict)
+    turn_about: Literal["x", "y", "z"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.geometry < 1:
+            raise ValueError(f"sampling.geometry is {self.geometry}; a body needs at least one point")
+        for name, least in (("anchors", 1), ("queries", 0)):
+            counts = getattr(self, name)
+            for branch, count in (counts if isinstance(counts, dict) else {"all branches": counts}).items():
+                if count < least:
+                    raise ValueError(f"sampling.{name} of {branch} is {count}; expected at least {least}")
+
+    def counts(self, which: Literal["anchors", "queries"], branches: Sequence[str]) -> dict[str, int]:
+        """Tell how many points of each branch are drawn.
+
+        Raises:
+            ValueError: a branch has no number, or a number belongs to no branch.
+        """
+        counts = getattr(self, which)
+        if isinstance(counts, int):
+            return dict.fromkeys(branches, counts)
+        if set(counts) != set(branches):
+            raise ValueError(
+                f"training.sampling.{which} names the branches {', '.join(sorted(counts))}; "
+                f"the store has {', '.join(sorted(branches))}"
+            )
+        return {branch: counts[branch] for branch in branches}
+
+    def placements(self, kinds: Mapping[str, str]) -> dict[str, Placement]:
+        """Tell how the anchors of each branch are drawn.
+
+        Raises:
+            ValueError: a placement belongs to no branch.
+        """
+        if unknown := set(self.placement) - set(kinds):
+            there = ", ".join(sorted(kinds))
+            raise ValueError(f"training.sampling.placement names {', '.join(sorted(unknown))}; the store has {there}")
+        default: dict[str, Placement] = {
+            branch: "measure" if kind == "surface" else "cells" for branch, kind in kinds.items()
+        }
+        return default | self.placement
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Sample:
+    """One draw from one case: places as the operator sees them, and the values it should give there."""
+
+    case: str
+    geometry: Arrays
+    anchors: dict[str, Arrays]
+    queries: dict[str, Arrays]
+    anchor_values: dict[str, Arrays]
+    query_values: dict[str, Arrays]
+    condition: Float[np.ndarray, " condition"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Batch:
+    """Several draws as the operator takes them; values have the shape of their places, packed or stacked."""
+
+    cases: tuple[str, ...]
+    geometry: Points
+    anchors: dict[str, Points]
+    queries: dict[str, Points]
+    anchor_values: dict[str, dict[str, Tensor]]
+    query_values: dict[str, dict[str, Tensor]]
+    condition: Float[Tensor, "batch condition"] | None
+
+    def to(self, device: torch.device) -> "Batch":
+        """Move everything to a device."""
+
+        def move(tensor: Tensor | None) -> Tensor | None:
+            if tensor is None or device.type == "cpu":
+                return tensor
+            return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+        def points(of: Points) -> Points:
+            return Points(move(of.position), move(of.measure), move(of.features), move(of.offsets))  # type: ignore[arg-type]
+
+        def values(of: dict[str, dict[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+            return {branch: {name: move(value) for name, value in each.items()} for branch, each in of.items()}  # type: ignore[misc]
+
+        return Batch(
+            cases=self.cases,
+            geometry=points(self.geometry),
+            anchors={branch: points(each) for branch, each in self.anchors.items()},
+            queries={branch: points(each) for branch, each in self.queries.items()},
+            anchor_values=values(self.anchor_values),
+            query_values=values(self.query_values),
+            condition=move(self.condition),
+        )
+
+
+class Sampler:
+    """Draws samples from the cases of a store.
+
+    Args:
+        store: where the cases are.
+        names: the cases to draw from.
+        units: how places and values become what the operator sees.
+        queries: how many queries of each branch; the specification in `units` says how many anchors and where.
+        seed: decides the order of the cases and every draw.
+        turn_about: axis that draws are turned about, if any.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        names: Sequence[str],
+        units: Units,
+        *,
+        queries: Mapping[str, int],
+        seed: int,
+        turn_about: Literal["x", "y", "z"] | None = None,
+    ) -> None:
+        if not names:
+            raise ValueError(f"{store.path} has no training cases: see data.splits")
+        self.store, self.names, self.units = store, list(names), units
+        self.queries, self.seed = dict(queries), seed
+        self.axis = None if turn_about is None else "xyz".index(turn_about)
+        self._bodies: OrderedDict[str, tuple[np.ndarray, np.ndarray]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def sample(self, number: int) -> Sample:
+        """Draw the sample of a number, counted over all epochs from zero."""
+        epoch, index = divmod(number, len(self.names))
+        order = np.random.default_rng([_ORDER, self.seed, epoch]).permutation(len(self.names))
+        generator = np.random.default_rng([_SAMPLE, self.seed, epoch, index])
+        return self.draw(self.names[order[index]], generator)
+
+    def draw(self, name: str, generator: np.random.Generator) -> Sample:
+        """Draw from one case."""
+        spec, case = self.units.spec, self.store.case(name)
+        turn = None if self.axis is None else random_turn(self.axis, generator)
+        vertices, triangles = self.body(name)
+        if turn is not None:
+            vertices = vertices @ turn.T
+            triangles = triangles[:, ::-1] if np.linalg.det(turn) < 0 else triangles
+        frame = self.units.frame(self.units.body(vertices, triangles))
+        geometry = self.units.geometry_sites(vertices, triangles, generator)
+        places: dict[str, dict[str, Arrays]] = {"anchors": {}, "queries": {}}
+        values: dict[str, dict[str, Arrays]] = {"anchors": {}, "queries": {}}
+        for branch in spec.fields:
+            for role, count in (("anchors", spec.anchors[branch]), ("queries", self.queries[branch])):
+                if not count:
+                    continue
+                by_measure = role == "anchors" and spec.placement[branch] == "measure"
+                sites, fields = self.points(case, branch, count, generator, by_measure=by_measure)
+                if turn is not None:
+                    sites, fields = self._turned(branch, sites, fields, turn)
+                places[role][branch] = self.units.arrays(branch, sites, frame)
+                values[role][branch] = {
+                    field: self.units.standardise(branch, field, value, *reversed(case.scale(branch, field)))
+                    for field, value in fields.items()
+                }
+        return Sample(
+            case=name,
+            geometry=self.units.arrays("geometry", geometry, frame),
+            anchors=places["anchors"],
+            queries=places["queries"],
+            anchor_values=values["anchors"],
+            query_values=values["queries"],
+            condition=self.units.standardised(case.parameters),
+        )
+
+    def points(
+        self, case: StoredCase, branch: str, count: int, generator: np.random.Generator, *, by_measure: bool
+    ) -> tuple[Sites, Arrays]:
+        """Draw points of a branch without replacement, with their fields in source units."""
+        total = case.count(branch)
+        size = min(total, OVERSAMPLE * count)
+        start = int(generator.integers(total - size + 1))
+        block = case.read(branch, start, start + size)
+        sites = Sites(
+            block["position"], block.get("normal"), block.get("distance"), block["measure"].astype(np.float64)
+        )
+        fields = {name: block[name] for name in self.units.spec.fields[branch]}
+        index = draw(sites, count, generator, by_measure=by_measure)
+        picked = sites.take(index)
+        if by_measure:
+            # Drawn in proportion to measure, points stand for equal parts of it.
+            picked = Sites(picked.position, picked.normal, picked.distance)
+        return picked, {name: value[index] for name, value in fields.items()}
+
+    def body(self, name: str) -> tuple[Float[np.ndarray, "vertex 3"], Int[np.ndarray, "triangle 3"]]:
+        """Read a body, or find it among those read before."""
+        with self._lock:
+            if name in self._bodies:
+                self._bodies.move_to_end(name)
+                return self._bodies[name]
+        body = self.store.case(name).geometry()
+        with self._lock:
+            self._bodies[name] = body
+            while len(self._bodies) > 1 and sum(v.nbytes + t.nbytes for v, t in self._bodies.values()) > GEOMETRY_BYTES:
+                self._bodies.popitem(last=False)
+        return body
+
+    def _turned(self, branch: str, sites: Sites, fields: Arrays, turn: np.ndarray) -> tuple[Sites, Arrays]:
+        flip = np.sign(np.linalg.det(turn))
+        turned = Sites(
+            sites.position @ turn.T,
+            None if sites.normal is None else sites.normal @ turn.T,
+            sites.distance,
+            sites.measure,
+        )
+        signs = {"vector": 1.0, "pseudovector": flip}
+        specs = self.units.spec.fields[branch]
+        return turned, {
+            name: value if (kind := specs[name].kind) == "scalar" else signs[kind] * (value @ turn.T)
+            for name, value in fields.items()
+        }
+
+
+def random_turn(axis: int, generator: np.random.Generator) -> Float[np.ndarray, "3 3"]:
+    """Draw an orthogonal matrix that keeps an axis: a rotation about it, after a mirror half the time."""
+    angle, mirrored = generator.uniform(0, 2 * np.pi), generator.random() < 0.5
+    first, second = (axis + 1) % 3, (axis + 2) % 3
+    turn = np.eye(3)
+    turn[first, first] = turn[second, second] = np.cos(angle)
+    turn[first, second], turn[second, first] = -np.sin(angle), np.sin(angle)
+    if mirrored:
+        turn[:, first] *= -1
+    return turn
+
+
+def check_generator(seed: int, case: int) -> np.random.Generator:
+    """Give the source of randomness for scoring a validation case: the same at every step of a training."""
+    return np.random.default_rng([_CHECK, seed, case])
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Put samples together: stacked where they are equally large, packed one after the other where not."""
+    first = samples[0]
+    anchors, queries = list(first.anchors), list(first.queries)
+
+    def values(role: Literal["anchor_values", "query_values"]) -> dict[str, dict[str, Tensor]]:
+        return {
+            branch: {name: _join([getattr(sample, role)[branch][name] for sample in samples])[0] for name in each}
+            for branch, each in getattr(first, role).items()
+        }
+
+    return Batch(
+        cases=tuple(sample.case for sample in samples),
+        geometry=_points([sample.geometry for sample in samples]),
+        anchors={branch: _points([sample.anchors[branch] for sample in samples]) for branch in anchors},
+        queries={branch: _points([sample.queries[branch] for sample in samples]) for branch in queries},
+        anchor_values=values("anchor_values"),
+        query_values=values("query_values"),
+        condition=torch.from_numpy(np.stack([sample.condition for sample in samples]))
+        if first.condition.size
+        else None,
+    )
+
+
+def _points(parts: Sequence[Arrays]) -> Points:
+    joined = {name: _join([part[name] for part in parts]) for name in parts[0]}
+    return Points(offsets=joined["position"][1], **{name: tensor for name, (tensor, _) in joined.items()})
+
+
+def _join(arrays: Sequence[np.ndarray]) -> tuple[Tensor, Tensor | None]:
+    lengths = [len(array) for array in arrays]
+    if len(set(lengths)) == 1:
+        return torch.from_numpy(np.stack(arrays)), None
+    return torch.from_numpy(np.concatenate(arrays))[None], torch.from_numpy(np.cumsum([0, *lengths]).astype(np.int64))
+
+
+def batches(sampler: Sampler, *, start: int, size: int, workers: int) -> Iterator[Batch]:
+    """Draw batches without end, from sample number `start`.
+
+    Threads draw ahead: reading and sorting release the interpreter, and nothing is copied between processes. Their
+    number decides when a batch is drawn and never what it holds.
+
+    Args:
+        sampler: draws the samples.
+        start: number of the first sample.
+        size: samples a batch.
+        workers: threads; none draws each batch when it is asked for.
+    """
+
+    def batch(number: int) -> Batch:
+        return collate([sampler.sample(index) for index in range(number, number + size)])
+
+    if not workers:
+        while True:
+            yield batch(start)
+            start += size
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
+    pending: deque[Future[Batch]] = deque()
+    try:
+        while True:
+            while len(pending) <= workers:
+                pending.append(pool.submit(batch, start))
+                start += size
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,196 @@
+"""Optimisers and the course of their learning rate."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+# A matrix with a side below this reads a few inputs or writes a few fields: not hidden, and not for Muon.
+HIDDEN = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamWConfig:
+    """AdamW (Loshchilov, Hutter 2019). Vectors and biases do not decay."""
+
+    kind: Literal["adamw"] = "adamw"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.95)
+
+    def __post_init__(self) -> None:
+        _check(self.learning_rate, self.weight_decay, self.betas)
+
+    def build(self, module: nn.Module) -> list[Optimizer]:
+        """Build the optimiser of a module."""
+        groups = _groups(trainable(module), self.weight_decay)
+        return [torch.optim.AdamW(groups, lr=self.learning_rate, betas=self.betas)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LionConfig:
+    """Lion; its rate is some ten times below AdamW's, its decay some ten times above. Vectors and biases do not decay."""
+
+    kind: Literal["lion"] = "lion"
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.99)
+
+    def __post_init__(self) -> None:
+        _check(self.learning_rate, self.weight_decay, self.betas)
+
+    def build(self, module: nn.Module) -> list[Optimizer]:
+        """Build the optimiser of a module."""
+        return [Lion(_groups(trainable(module), self.weight_decay), lr=self.learning_rate, betas=self.betas)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MuonConfig:
+    """Muon for hidden matrices, AdamW for all else: vectors, embeddings of few inputs, heads of few fields.
+
+    Attributes:
+        learning_rate: of the matrices; steps have the size that AdamW's would have at the same rate.
+        rest: AdamW's settings for everything that is not a hidden matrix.
+    """
+
+    kind: Literal["muon"] = "muon"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    momentum: float = 0.95
+    rest: AdamWConfig = AdamWConfig()
+
+    def __post_init__(self) -> None:
+        _check(self.learning_rate, self.weight_decay, (self.momentum,))
+
+    def build(self, module: nn.Module) -> list[Optimizer]:
+        """Build both optimisers of a module."""
+        parameters = trainable(module)
+        hidden = [each for each in parameters if each.ndim == 2 and min(each.shape) >= HIDDEN]
+        chosen = {id(each) for each in hidden}
+        others = [each for each in parameters if id(each) not in chosen]
+        optimisers: list[Optimizer] = []
+        if hidden:
+            muon = torch.optim.Muon(
+                hidden,
+                lr=self.learning_rate,
+                weight_decay=self.weight_decay,
+                momentum=self.momentum,
+                adjust_lr_fn="match_rms_adamw",
+            )
+            optimisers.append(muon)
+        if others:
+            groups = _groups(others, self.rest.weight_decay)
+            optimisers.append(torch.optim.AdamW(groups, lr=self.rest.learning_rate, betas=self.rest.betas))
+        return optimisers
+
+
+OptimiserConfig = AdamWConfig | LionConfig | MuonConfig
+
+
+class Lion(Optimizer):
+    """Evolved sign momentum: w ← w − η (sign(β₁ m + (1 − β₁) g) + λ w), then m ← β₂ m + (1 − β₂) g.
+
+    Source:
+        Chen et al. 2023, Symbolic discovery of optimization algorithms, arXiv:2302.06675, algorithm 2.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Do one step."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters = [each for each in group["params"] if each.grad is not None]
+            if not parameters:
+                continue
+            gradients = [each.grad for each in parameters]
+            for each in parameters:
+                if "momentum" not in self.state[each]:
+                    self.state[each]["momentum"] = torch.zeros_like(each, memory_format=torch.preserve_format)
+            momenta = [self.state[each]["momentum"] for each in parameters]
+            first, second = group["betas"]
+            directions = torch._foreach_lerp(momenta, gradients, 1 - first)
+            torch._foreach_sign_(directions)
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(parameters, directions, alpha=-group["lr"])
+            torch._foreach_lerp_(momenta, gradients, 1 - second)
+        return loss
+
+
+def trainable(module: nn.Module) -> list[nn.Parameter]:
+    """List the parameters that learn, each once."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+def _groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    matrices = [each for each in parameters if each.ndim >= 2]
+    vectors = [each for each in parameters if each.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def _check(learning_rate: float, weight_decay: float, decays: tuple[float, ...]) -> None:
+    if not learning_rate > 0:
+        raise ValueError(f"learning_rate is {learning_rate}; it must be positive")
+    if weight_decay < 0:
+        raise ValueError(f"weight_decay is {weight_decay}; it must not be negative")
+    for decay in decays:
+        if not 0 <= decay < 1:
+            raise ValueError(f"a decay rate of moments is {decay}; it must be from 0 to below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """A linear rise of the learning rate, then a cosine to its floor.
+
+    Attributes:
+        warmup: part of all steps that the rise takes.
+        floor: where the cosine ends, as a part of the full rate.
+    """
+
+    warmup: float = 0.05
+    floor: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name in ("warmup", "floor"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"schedule.{name} is {getattr(self, name)}; it is a part, from 0 to 1")
+
+    def factor(self, step: int, steps: int) -> float:
+        """Tell which part of the full learning rate holds at a step, counted from zero."""
+        rise = round(self.warmup * steps)
+        if step < rise:
+            return (step + 1) / rise
+        progress = min(1.0, (step - rise) / max(1, steps - rise))
+        return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class Schedule:
+    """Sets the learning rates of optimisers from the number of the step alone, so that it needs no state."""
+
+    def __init__(self, config: ScheduleConfig, optimisers: list[Optimizer], steps: int) -> None:
+        self.config, self.optimisers, self.steps = config, optimisers, steps
+        self.full = [[group["lr"] for group in optimiser.param_groups] for optimiser in optimisers]
+
+    def set(self, step: int) -> float:
+        """Set the rates for a step, counted from zero, and tell the first of them."""
+        factor = self.config.factor(step, self.steps)
+        for optimiser, rates in zip(self.optimisers, self.full, strict=True):
+            for group, rate in zip(optimiser.param_groups, rates, strict=True):
+                group["lr"] = factor * rate
+        return factor * self.full[0][0]
