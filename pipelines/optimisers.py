@@ -33,7 +33,7 @@ class AdamWConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LionConfig:
-    """Lion; its rate is some ten times below AdamW's, its decay some ten times above. Vectors and biases do not decay."""
+    """Lion: its rate is about a tenth of AdamW's, its decay ten times as strong. Vectors and biases do not decay."""
 
     kind: Literal["lion"] = "lion"
     learning_rate: float = 1e-4
