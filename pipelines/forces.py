@@ -1,14 +1,18 @@
 """Forces on a body: pressure and wall shear integrated over its surface, and the coefficients they make."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 Number = float | str
 Extent = Literal["whole", "half", "both halves"]
+
+# Fields of a surface branch that carry forces.
+PRESSURE = "pressure"
+SHEAR = "wall_shear_stress"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +199,13 @@ def coefficients(forces: Forces, config: ForceConfig, parameters: Mapping[str, f
         for name in ("drag_direction", "lift_direction")
     )
     return Coefficients(drag, lift, reference, area)
+
+
+def in_space(vectors: Shaped[np.ndarray, "point component"], axes: Sequence[int]) -> Float[np.ndarray, "point 3"]:
+    """Put vectors of some axes into space, zero along the others."""
+    lifted = np.zeros((len(vectors), 3))
+    lifted[:, list(axes)] = vectors
+    return lifted
 
 
 def number(value: Number, parameters: Mapping[str, float], where: str) -> float:

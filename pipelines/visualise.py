@@ -1,0 +1,444 @@
+"""Pictures of predictions and simulations, and a script that opens the same view in ParaView."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+PANELS = ("truth", "prediction", "error")
+SIGNED, POSITIVE = "coolwarm", "viridis"
+PANEL_SIZE = (760, 640)
+# A slice is drawn this many body lengths to each side: the wake is where the differences are.
+BEFORE, BEHIND, BESIDE = 0.8, 1.6, 0.8
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One field of one file, drawn as panels that share their colours.
+
+    Attributes:
+        file: the mesh, by name.
+        array: the field; `array_truth` and `array_error` are drawn beside it where the file has them.
+        label: what the colour bar says.
+        association: whether the values stand at points or at cells.
+        vector: whether the length of a vector is drawn.
+        limits: lowest and highest colour of truth and prediction.
+        error_limit: the errors' colours run to this on both sides of zero.
+        signed: whether colours part at the middle.
+        slice_origin, slice_normal: the plane through the volume; `None` draws the surface itself.
+        camera: position, focal point and direction upwards.
+        height: half the height of what is seen [m], in parallel projection.
+        panels: which of truth, prediction and error there are.
+    """
+
+    file: str
+    array: str
+    label: str
+    association: Literal["cell", "point"]
+    vector: bool
+    limits: tuple[float, float]
+    error_limit: float
+    signed: bool
+    slice_origin: tuple[float, float, float] | None
+    slice_normal: tuple[float, float, float] | None
+    camera: tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
+    height: float
+    panels: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the picture without its suffix."""
+        return f"{Path(self.file).stem}_{self.array}"
+
+
+def view(path: Path, out: Path | None = None) -> list[Path]:
+    """Draw the fields of a prediction, of a case folder or of one mesh file, and write a script for `pvpython`.
+
+    The surface is drawn from upstream and above, a volume as the slice through the middle of the body along the
+    stream. Where the truth is there, it, the prediction and the error stand side by side, the first two in one range.
+
+    Args:
+        path: folder of a prediction with `prediction.json`, a folder with `surface.vtp` and `volume.vtu`, or a file.
+        out: folder for `*.png` and `view.py`; by default `pictures` beside the files.
+
+    Returns:
+        The files written, the script last.
+
+    Raises:
+        FileNotFoundError: there is nothing to draw at `path`.
+        ValueError: the files hold no numbers to draw.
+    """
+    import pyvista
+
+    path = Path(path)
+    files = _files(path)
+    out = (path if path.is_dir() else path.parent) / "pictures" if out is None else Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    record = _record(files[0].parent)
+    meshes = {file: _read(file) for file in files}
+    pictures: list[tuple[Path, Picture]] = []
+    for file, mesh in meshes.items():
+        body = next((other for name, other in meshes.items() if name.suffix == ".vtp"), None)
+        pictures += [(file, picture) for picture in plan(file, mesh, body, record)]
+    if not pictures:
+        raise ValueError(f"{path} holds no arrays of one or three numbers to draw")
+    written = []
+    for file, picture in pictures:
+        target = out / f"{picture.name}.png"
+        _draw(pyvista, meshes[file], picture, target)
+        written.append(target)
+    script = out / "view.py"
+    script.write_text(paraview_script(pictures, folder=out), encoding="utf-8")
+    return [*written, script]
+
+
+def plan(file: Path, mesh: Any, body: Any | None, record: Mapping[str, Any]) -> list[Picture]:
+    """Decide what to draw of a mesh: which arrays, with which colours, seen from where.
+
+    Args:
+        file: where the mesh came from.
+        mesh: a pyvista data set.
+        body: the surface of the body, if there is one: it tells where to look.
+        record: what `prediction.json` says, or nothing.
+    """
+    units = {field["array"]: field["unit"] for fields in record.get("fields", {}).values() for field in fields.values()}
+    space = tuple(record.get("space", "xyz"))
+    plane = _plane(mesh, space)
+    solid = mesh.n_cells > 0 and _dimension(mesh) == 3
+    pictures = []
+    for array in _arrays(mesh, units):
+        association: Literal["cell", "point"] = "cell" if array in mesh.cell_data else "point"
+        data = mesh.cell_data if association == "cell" else mesh.point_data
+        panels = tuple(panel for panel in PANELS if panel == "prediction" or f"{array}_{panel}" in data)
+        vector = data[array].ndim == 2
+        if solid or plane is not None:
+            origin, normal, camera, height = _slice_view(mesh, body, plane)
+        else:
+            origin, normal, (camera, height) = None, None, _surface_view(mesh)
+        seen = _visible(mesh, association, camera[1], height, sliced=normal is not None)
+        shown = [_scalar(data[_name(array, panel)], vector)[seen] for panel in panels if panel != "error"]
+        limits, signed = _limits(np.concatenate(shown), vector)
+        error = _scalar(data[f"{array}_error"], vector)[seen] if "error" in panels else np.zeros(1)
+        unit = units.get(array)
+        name = f"|{array}|" if vector else array
+        pictures.append(
+            Picture(
+                file=file.name,
+                array=array,
+                label=name if unit is None else f"{name} [{unit}]",
+                association=association,
+                vector=vector,
+                limits=limits,
+                error_limit=float(np.quantile(np.abs(error), 0.99)) or 1.0,
+                signed=signed,
+                slice_origin=origin if solid else None,
+                slice_normal=normal if solid else None,
+                camera=camera,
+                height=height,
+                panels=panels,
+            )
+        )
+    return pictures
+
+
+# --- Reading
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        files = [path / name for name in ("surface.vtp", "volume.vtu") if (path / name).exists()]
+        if not files:
+            raise FileNotFoundError(f"{path} holds neither surface.vtp nor volume.vtu: there is nothing to draw")
+        return files
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: give a prediction, a case folder or a mesh file")
+    return [path]
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    file = folder / "prediction.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def _read(file: Path) -> Any:
+    from meshes.reading import read
+
+    return read(file).to_pyvista()
+
+
+def _arrays(mesh: Any, units: Mapping[str, str]) -> list[str]:
+    """Arrays to draw: those of the record, or all with one or three numbers a place, ghosts and numbering left out."""
+    found = [*mesh.cell_data.keys(), *mesh.point_data.keys()]
+    if any(name in found for name in units):
+        return [name for name in units if name in found]
+    helpers = tuple(f"_{panel}" for panel in (*PANELS, "spread"))
+    return [
+        name
+        for name in found
+        if not name.startswith("vtk")
+        and not name.endswith(helpers)
+        and np.issubdtype(mesh[name].dtype, np.floating)
+        and (mesh[name].ndim == 1 or mesh[name].shape[1] == 3)
+    ]
+
+
+def _name(array: str, panel: str) -> str:
+    return array if panel == "prediction" else f"{array}_{panel}"
+
+
+def _scalar(values: np.ndarray, vector: bool) -> np.ndarray:
+    return np.linalg.norm(values, axis=1) if vector else values
+
+
+# --- Where to look
+
+
+def _dimension(mesh: Any) -> int:
+    return max(int(cell_type in _SOLID) + 2 for cell_type in np.unique(getattr(mesh, "celltypes", np.array([5]))))
+
+
+_SOLID = frozenset({10, 11, 12, 13, 14, 15, 16, 24, 25, 26, 27, 29, 32, 33, 42})
+
+
+def _plane(mesh: Any, space: Sequence[str]) -> int | None:
+    """Axis across a flow in the plane: the one the record drops, or the one that a mesh is at most one cell thick in."""
+    dropped = [axis for axis in range(3) if "xyz"[axis] not in space]
+    if dropped:
+        return dropped[0]
+    levels = [len(np.unique(np.round(mesh.points[:, axis], 9))) for axis in range(3)]
+    return int(np.argmin(levels)) if min(levels) <= 2 < sorted(levels)[1] else None
+
+
+def _box(mesh: Any) -> Float[np.ndarray, "2 3"]:
+    return np.asarray(mesh.bounds, np.float64).reshape(3, 2).T
+
+
+def _slice_view(mesh: Any, body: Any | None, plane: int | None) -> tuple[Any, Any, Any, float]:
+    lower, upper = _box(mesh)
+    inner = _box(body) if body is not None else np.stack([lower + (upper - lower) / 3, upper - (upper - lower) / 3])
+    across = 1 if plane is None else plane
+    middle = inner.mean(axis=0)
+    if plane is None:
+        # A half model is cut just beside its plane of symmetry, where there are cells.
+        margin = 1e-4 * (upper - lower)[across]
+        symmetric = inner[0, across] <= lower[across] + margin
+        middle[across] = lower[across] + margin if symmetric else middle[across]
+    else:
+        middle[across] = 0.5 * (lower + upper)[across]
+    along, up = [axis for axis in range(3) if axis != across]
+    length = max(np.ptp(inner, axis=0)[[along, up]])
+    window = np.array(
+        [
+            [
+                max(lower[along], inner[0, along] - BEFORE * length),
+                min(upper[along], inner[1, along] + BEHIND * length),
+            ],
+            [max(lower[up], inner[0, up] - BESIDE * length), min(upper[up], inner[1, up] + BESIDE * length)],
+        ]
+    )
+    focus = middle.copy()
+    focus[[along, up]] = window.mean(axis=1)
+    normal = np.zeros(3)
+    normal[across] = 1.0
+    # Seen so that the stream runs from left to right.
+    position = focus - 10 * length * normal if across == 1 else focus + 10 * length * normal
+    upwards = np.eye(3)[up]
+    width, height = np.ptp(window, axis=1)
+    half = 0.5 * max(height, width * PANEL_SIZE[1] / PANEL_SIZE[0] * 1.02) * 1.15
+    camera = tuple(tuple(float(value) for value in vector) for vector in (position, focus, upwards))
+    return tuple(map(float, middle)), tuple(map(float, normal)), camera, float(half)
+
+
+def _surface_view(mesh: Any) -> tuple[Any, float]:
+    lower, upper = _box(mesh)
+    focus, size = 0.5 * (lower + upper), float(np.linalg.norm(upper - lower))
+    # From upstream, from the side whose cells all models have, and a little from above.
+    direction = np.array([-0.75, 0.55, 0.42]) if lower[1] >= -1e-3 * size else np.array([-0.75, -0.55, 0.42])
+    position = focus + 3 * size * direction / np.linalg.norm(direction)
+    camera = tuple(tuple(float(value) for value in vector) for vector in (position, focus, (0.0, 0.0, 1.0)))
+    return camera, 0.42 * size
+
+
+def _visible(mesh: Any, association: str, focus: Sequence[float], height: float, *, sliced: bool) -> np.ndarray:
+    """Which values decide on the colours: those in the window, so that far corners do not."""
+    position = np.asarray(mesh.cell_centers().points if association == "cell" else mesh.points)
+    if not sliced:
+        return np.ones(len(position), bool)
+    seen = (np.abs(position - np.asarray(focus)) < height * PANEL_SIZE[0] / PANEL_SIZE[1]).all(axis=1)
+    return seen if seen.any() else np.ones(len(position), bool)
+
+
+def _limits(values: Float[np.ndarray, " value"], vector: bool) -> tuple[tuple[float, float], bool]:
+    """Range that holds all but a per cent of the values; around zero where they have both signs."""
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return (0.0, 1.0), False
+    lower, upper = (float(value) for value in np.quantile(finite, (0.005, 0.995)))
+    signed = not vector and lower < 0 < upper and min(-lower, upper) > 0.05 * max(-lower, upper)
+    if vector:
+        lower = 0.0
+    if signed:
+        upper = max(-lower, upper)
+        lower = -upper
+    if not upper > lower:
+        upper = lower + (abs(lower) or 1.0)
+    return (lower, upper), signed
+
+
+# --- Drawing
+
+
+def _draw(pyvista: Any, mesh: Any, picture: Picture, target: Path) -> None:
+    shown = mesh
+    if picture.slice_normal is not None:
+        shown = mesh.slice(normal=picture.slice_normal, origin=picture.slice_origin)
+    count = len(picture.panels)
+    plotter = pyvista.Plotter(
+        off_screen=True, shape=(1, count), border=False, window_size=(PANEL_SIZE[0] * count, PANEL_SIZE[1])
+    )
+    try:
+        for column, panel in enumerate(picture.panels):
+            plotter.subplot(0, column)
+            plotter.set_background("white")
+            _panel(plotter, shown, picture, panel)
+        plotter.screenshot(target)
+    finally:
+        plotter.close()
+
+
+def _panel(plotter: Any, shown: Any, picture: Picture, panel: str) -> None:
+    error = panel == "error"
+    data = shown.cell_data if picture.association == "cell" else shown.point_data
+    copy = shown.copy(deep=False)
+    values = _scalar(np.asarray(data[_name(picture.array, panel)]), picture.vector)
+    (copy.cell_data if picture.association == "cell" else copy.point_data)["shown"] = values
+    limits = (-picture.error_limit, picture.error_limit) if error else picture.limits
+    if error and picture.vector:
+        limits = (0.0, picture.error_limit)
+    signed = (error and not picture.vector) or (picture.signed and not error)
+    flat = picture.slice_normal is not None or len(np.unique(shown.points[:, 2])) <= 2
+    plotter.add_mesh(
+        copy,
+        scalars="shown",
+        preference=picture.association,
+        clim=limits,
+        cmap=SIGNED if signed else POSITIVE,
+        lighting=not flat,
+        smooth_shading=False,
+        show_scalar_bar=False,
+        copy_mesh=True,
+    )
+    plotter.add_scalar_bar(
+        title=f"error of {picture.label}" if error else picture.label,
+        n_labels=5,
+        fmt="%.3g",
+        color="black",
+        title_font_size=20,
+        label_font_size=17,
+        width=0.7,
+        height=0.09,
+        position_x=0.15,
+        position_y=0.03,
+        vertical=False,
+    )
+    if len(picture.panels) > 1:
+        plotter.add_text(panel, position="upper_edge", color="black", font_size=13)
+    plotter.camera_position = picture.camera
+    plotter.enable_parallel_projection()
+    plotter.camera.parallel_scale = picture.height * 1.1
+    plotter.reset_camera_clipping_range()
+
+
+# --- ParaView
+
+SCRIPT = '''"""The pictures of this folder in ParaView: run `pvpython view.py` to render them, or `paraview --script=view.py`."""
+
+import json
+import os
+
+from paraview.simple import *  # noqa: F403
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+PICTURES = json.loads("""
+{pictures}
+""")
+PRESETS = {{True: "Cool to Warm", False: "Viridis (matplotlib)"}}
+READERS = {{".vtp": XMLPolyDataReader, ".vtu": XMLUnstructuredGridReader}}  # noqa: F405
+
+
+def show(picture, panel, view):
+    path = os.path.join(HERE, picture["path"])
+    reader = READERS.get(os.path.splitext(path)[1])
+    source = reader(FileName=[path]) if reader else OpenDataFile(path)  # noqa: F405
+    if picture["slice_normal"]:
+        source = Slice(Input=source)  # noqa: F405
+        source.SliceType = "Plane"
+        source.SliceType.Origin = picture["slice_origin"]
+        source.SliceType.Normal = picture["slice_normal"]
+        source.Triangulatetheslice = 0
+    name = picture["array"] if panel == "prediction" else picture["array"] + "_" + panel
+    display = Show(source, view)  # noqa: F405
+    kind = "CELLS" if picture["association"] == "cell" else "POINTS"
+    colour = (kind, name, "Magnitude") if picture["vector"] else (kind, name)
+    ColorBy(display, colour)  # noqa: F405
+    table = GetColorTransferFunction(name)  # noqa: F405
+    error = panel == "error"
+    signed = (error and not picture["vector"]) or (picture["signed"] and not error)
+    table.ApplyPreset(PRESETS[bool(signed)], True)
+    lower, upper = picture["limits"]
+    if error:
+        lower, upper = (0.0 if picture["vector"] else -picture["error_limit"]), picture["error_limit"]
+    table.RescaleTransferFunction(lower, upper)
+    bar = GetScalarBar(table, view)  # noqa: F405
+    bar.Title = ("error of " if error else "") + picture["label"]
+    bar.ComponentTitle = ""
+    display.SetScalarBarVisibility(view, True)
+
+
+def render(picture):
+    layout = CreateLayout(name=picture["name"])  # noqa: F405
+    views = []
+    for index, panel in enumerate(picture["panels"]):
+        view = CreateView("RenderView")  # noqa: F405
+        AssignViewToLayout(view=view, layout=layout, hint=0)  # noqa: F405
+        view.OrientationAxesVisibility = 0
+        show(picture, panel, view)
+        view.CameraPosition, view.CameraFocalPoint, view.CameraViewUp = picture["camera"]
+        view.CameraParallelProjection = 1
+        view.CameraParallelScale = picture["height"] * 1.1
+        views.append(view)
+        Render(view)  # noqa: F405
+    for index, view in enumerate(views):
+        target = os.path.join(HERE, "paraview_%s_%s.png" % (picture["name"], picture["panels"][index]))
+        SaveScreenshot(target, view, ImageResolution=[760, 640])  # noqa: F405
+
+
+for picture in PICTURES:
+    render(picture)
+'''
+
+
+def paraview_script(pictures: Sequence[tuple[Path, Picture]], *, folder: Path | None = None) -> str:
+    """Write the script that shows the same pictures in ParaView 5.11 or newer.
+
+    Args:
+        pictures: the files and what is drawn of them.
+        folder: where the script will stand; the files are then named relative to it, so that both can be moved.
+    """
+    entries = []
+    for file, picture in pictures:
+        path = file.resolve()
+        named = path.as_posix() if folder is None else Path(_relative(path, folder.resolve())).as_posix()
+        entries.append({"name": picture.name, "path": named, **asdict(picture)})
+    text = json.dumps(entries, indent=1, ensure_ascii=True).replace("\\", "\\\\")
+    return SCRIPT.format(pictures=text)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    import os
+
+    return os.path.relpath(path, folder)
