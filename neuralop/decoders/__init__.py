@@ -1,0 +1,5 @@
+"""Tokens to fields."""
+
+from neuralop.decoders.field_heads import FieldHeads
+
+__all__ = ["FieldHeads"]

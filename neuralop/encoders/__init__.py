@@ -1,0 +1,1 @@
+"""Functions, points or images to tokens."""

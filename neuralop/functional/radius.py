@@ -1,0 +1,191 @@
+"""Neighbours within a radius, found on the device where the points are."""
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+# Candidate pairs held at once by the cell list: about 200 MiB with their distances and orders.
+CENTRES_AT_ONCE = 16_384
+
+
+def radius(
+    points: Float[Tensor, "point space"],
+    centres: Float[Tensor, "centre space"],
+    radius: float,
+    max_count: int | None = None,
+    points_offsets: Int[Tensor, " sample_plus_one"] | None = None,
+    centres_offsets: Int[Tensor, " sample_plus_one"] | None = None,
+) -> tuple[Int[Tensor, " centre_plus_one"], Int[Tensor, " neighbour"]]:
+    """Find for each centre the points within a radius, nearest first.
+
+    Where more than `max_count` lie within, the nearest are kept; equal distances are ordered by position, axis after
+    axis, so the neighbours as a set of positions do not depend on the order of the points. Distances are compared in
+    float64. On CPU a k-d tree finds them, elsewhere a cell list.
+
+    Args:
+        points: places to find.
+        centres: places to find them around.
+        radius: largest distance, inclusive, in the unit of the positions.
+        max_count: most neighbours per centre; `None` keeps all.
+        points_offsets: where each sample begins among the points; only points of the same sample are neighbours.
+        centres_offsets: where each sample begins among the centres.
+
+    Returns:
+        `offsets` and `indices`: the neighbours of centre i are `indices[offsets[i]:offsets[i + 1]]`.
+
+    Raises:
+        ValueError: the radius is not positive, `max_count` is below 1, or only one of the offsets is given.
+    """
+    if not radius > 0:
+        raise ValueError(f"the radius must be positive, got {radius}")
+    if max_count is not None and max_count < 1:
+        raise ValueError(f"max_count must be at least 1, got {max_count}")
+    if (points_offsets is None) != (centres_offsets is None):
+        raise ValueError("give the offsets of points and of centres, or neither")
+    find = _tree if points.device.type == "cpu" else cell_list
+    return find(points.detach(), centres.detach(), radius, max_count, points_offsets, centres_offsets)
+
+
+def _tree(
+    points: Tensor,
+    centres: Tensor,
+    radius: float,
+    max_count: int | None,
+    points_offsets: Tensor | None,
+    centres_offsets: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    sources, targets = points.double().numpy(), centres.double().numpy()
+    starts = [0, len(sources)] if points_offsets is None else points_offsets.tolist()
+    ends = [0, len(targets)] if centres_offsets is None else centres_offsets.tolist()
+    counts, indices = [], []
+    for sample in range(len(starts) - 1):
+        found = _tree_of_sample(
+            sources[starts[sample] : starts[sample + 1]], targets[ends[sample] : ends[sample + 1]], radius, max_count
+        )
+        counts.append(found[0])
+        indices.append(found[1] + starts[sample])
+    offsets = np.concatenate(([0], np.cumsum(np.concatenate(counts)))) if counts else np.zeros(1)
+    return torch.from_numpy(offsets.astype(np.int64)), torch.from_numpy(np.concatenate(indices).astype(np.int64))
+
+
+def _tree_of_sample(
+    points: np.ndarray, centres: np.ndarray, radius: float, max_count: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find counts and indices for one sample."""
+    from scipy.spatial import cKDTree
+
+    if not len(points) or not len(centres):
+        return np.zeros(len(centres), np.int64), np.zeros(0, np.int64)
+    tree = cKDTree(points)
+    slack = radius * (1 + 1e-9)  # the tree's own rounding must not decide what lies on the sphere
+    if max_count is None:
+        counts = tree.query_ball_point(centres, slack, return_length=True)
+        lists = tree.query_ball_point(centres, slack, return_sorted=False)
+        indices = np.concatenate([np.asarray(row, np.int64) for row in lists])
+        return _nearest_first(points, centres, np.repeat(np.arange(len(centres)), counts), indices, radius, None)
+    reach = min(max_count + 1, len(points))
+    distance, index = tree.query(centres, k=np.arange(1, reach + 1), distance_upper_bound=slack)
+    found = np.isfinite(distance)
+    # Where the last kept and the first dropped are equally far, the tree chose by its own order: look again.
+    tied = found[:, -1] & (reach > max_count)
+    tied[tied] = distance[tied, -1] <= distance[tied, -2 if reach > 1 else -1] * (1 + 1e-12)
+    found[tied] = False
+    row, column = np.nonzero(found)
+    indices = index[row, column]
+    if tied.any():
+        again = np.flatnonzero(tied)
+        lists = tree.query_ball_point(centres[again], distance[again, -1] * (1 + 1e-9), return_sorted=False)
+        row = np.concatenate((row, np.repeat(again, [len(found) for found in lists])))
+        indices = np.concatenate((indices, *(np.asarray(found, np.int64) for found in lists)))
+    return _nearest_first(points, centres, row, indices, radius, max_count)
+
+
+def _nearest_first(
+    points: np.ndarray, centres: np.ndarray, row: np.ndarray, index: np.ndarray, radius: float, max_count: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Order candidate pairs by centre, distance and position; keep the first of each centre within the radius."""
+    places = points[index]
+    squared = ((places - centres[row]) ** 2).sum(-1)
+    within = squared <= radius**2
+    row, index, squared, places = row[within], index[within], squared[within], places[within]
+    order = np.lexsort((*places.T[::-1], squared, row))
+    row, index = row[order], index[order]
+    counts = np.bincount(row, minlength=len(centres))
+    if max_count is not None:
+        rank = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+        index, counts = index[rank < max_count], np.minimum(counts, max_count)
+    return counts, index
+
+
+def cell_list(
+    points: Float[Tensor, "point space"],
+    centres: Float[Tensor, "centre space"],
+    radius: float,
+    max_count: int | None = None,
+    points_offsets: Int[Tensor, " sample_plus_one"] | None = None,
+    centres_offsets: Int[Tensor, " sample_plus_one"] | None = None,
+) -> tuple[Int[Tensor, " centre_plus_one"], Int[Tensor, " neighbour"]]:
+    """Do what `radius` does in tensor operations alone: sort points into cells as wide as the radius, look in 3^space.
+
+    Memory grows with the number of points in neighbouring cells, not with the number of pairs.
+    """
+    device, space = points.device, points.shape[1]
+    points, centres = points.double(), centres.double()
+    if not len(points) or not len(centres):
+        return torch.zeros(len(centres) + 1, dtype=torch.int64, device=device), points.new_zeros(0, dtype=torch.int64)
+    point_sample, centre_sample = (
+        _sample_of(len(points), points_offsets, device),
+        _sample_of(len(centres), centres_offsets, device),
+    )
+
+    # Sorting by position first makes the order of equals that of their positions, since later sorts are stable.
+    by_position = torch.arange(len(points), device=device)
+    for axis in reversed(range(space)):
+        by_position = by_position[points[by_position, axis].argsort(stable=True)]
+    points, point_sample = points[by_position], point_sample[by_position]
+
+    low = torch.minimum(points.amin(0), centres.amin(0))
+    width = radius * (1 + 1e-9)
+    point_cell = ((points - low) / width).floor().long() + 1
+    centre_cell = ((centres - low) / width).floor().long() + 1
+    extent = torch.maximum(point_cell.amax(0), centre_cell.amax(0)) + 2
+    stride = torch.cat((extent.flip(0).cumprod(0).flip(0)[1:], extent.new_ones(1)))
+    per_sample = extent.prod()
+    point_key = point_sample * per_sample + (point_cell * stride).sum(-1)
+    point_key, by_cell = point_key.sort(stable=True)
+    around = torch.cartesian_prod(*[torch.arange(-1, 2, device=device)] * space).reshape(-1, space)
+    around = (around * stride).sum(-1)
+
+    counts, indices = [], []
+    for first in range(0, len(centres), CENTRES_AT_ONCE):
+        part = slice(first, first + CENTRES_AT_ONCE)
+        key = (centre_sample[part] * per_sample + (centre_cell[part] * stride).sum(-1))[:, None] + around
+        begin = torch.searchsorted(point_key, key)
+        length = torch.searchsorted(point_key, key, right=True) - begin
+        flat = length.flatten()
+        row = torch.arange(len(key), device=device).repeat_interleave(length.sum(1))
+        within_run = torch.arange(len(row), device=device) - (flat.cumsum(0) - flat).repeat_interleave(flat)
+        index = by_cell[begin.flatten().repeat_interleave(flat) + within_run]
+        squared = ((points[index] - centres[part][row]) ** 2).sum(-1)
+        near = squared <= radius**2
+        row, index, squared = row[near], index[near], squared[near]
+        order = index.argsort(stable=True)
+        order = order[squared[order].argsort(stable=True)]
+        order = order[row[order].argsort(stable=True)]
+        row, index = row[order], index[order]
+        count = torch.bincount(row, minlength=len(key))
+        if max_count is not None:
+            rank = torch.arange(len(row), device=device) - (count.cumsum(0) - count)[row]
+            index, count = index[rank < max_count], count.clamp(max=max_count)
+        counts.append(count)
+        indices.append(by_position[index])
+    offsets = torch.cat((extent.new_zeros(1), torch.cat(counts).cumsum(0)))
+    return offsets, torch.cat(indices)
+
+
+def _sample_of(total: int, offsets: Tensor | None, device: torch.device) -> Tensor:
+    """Give the number of the sample that each point belongs to."""
+    if offsets is None:
+        return torch.zeros(total, dtype=torch.int64, device=device)
+    return torch.searchsorted(offsets.to(device), torch.arange(total, device=device), right=True) - 1

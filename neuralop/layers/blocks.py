@@ -1,0 +1,136 @@
+"""Residual blocks: a mixer of tokens, then an MLP for each token. A block is given its mixer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from neuralop.layers.mlp import MLP, Activation
+from neuralop.layers.normalisation import Modulation, Normalisation, modulate, normalisation, spread
+
+# Shifts, scales and gates of a block, laid over its tokens; empty where nothing conditions it.
+Modulations = Sequence[Tensor]
+
+
+class TransformerBlock(nn.Module):
+    """`x ← x + mixer(norm(x))`, then `x ← x + mlp(norm(x))`.
+
+    With a condition the norms lose their own weights, and `norm(x) (1 + scale) + shift` enters and `gate · …` leaves
+    both halves. Gates are zero until trained: the block begins as the identity.
+
+    `forward` runs the whole block on one stream of tokens. Where a mixer connects several streams, its owner calls
+    `modulations`, `enter` and `leave` itself.
+
+    Args:
+        mixer: tokens to tokens, of the same width.
+        width: features of a token.
+        condition: features of the condition; 0 for none.
+        activation: of the MLP.
+        norm: `layer` or `rms`.
+        ratio: hidden features of the MLP in units of `width`.
+    """
+
+    parts = 6
+
+    def __init__(
+        self,
+        mixer: nn.Module,
+        width: int,
+        *,
+        condition: int = 0,
+        activation: Activation = "gelu",
+        norm: Normalisation = "layer",
+        ratio: int = 4,
+    ) -> None:
+        super().__init__()
+        affine = condition == 0
+        self.mixer = mixer
+        self.mixer_norm = normalisation(norm, width, affine=affine)
+        self.mlp_norm = normalisation(norm, width, affine=affine)
+        self.mlp = MLP(width, ratio * width, width, activation=activation)
+        self.modulation = Modulation(condition, width, self.parts) if condition else None
+
+    def modulations(
+        self,
+        condition: Float[Tensor, "sample feature"] | None,
+        offsets: Int[Tensor, " sample_plus_one"] | None,
+        total: int,
+    ) -> Modulations:
+        """Shifts, scales and gates over `total` tokens; empty without a condition."""
+        if self.modulation is None:
+            return ()
+        if condition is None:
+            raise ValueError("this block was built with a condition and got none")
+        return [spread(part, offsets, total) for part in self.modulation(condition)]
+
+    def enter(
+        self, tokens: Float[Tensor, "batch token width"], modulations: Modulations
+    ) -> Float[Tensor, "batch token width"]:
+        """Give what the mixer sees."""
+        tokens = self.mixer_norm(tokens)
+        return modulate(tokens, modulations[0], modulations[1]) if modulations else tokens
+
+    def leave(
+        self,
+        tokens: Float[Tensor, "batch token width"],
+        mixed: Float[Tensor, "batch token width"],
+        modulations: Modulations,
+    ) -> Float[Tensor, "batch token width"]:
+        """Add what the mixer gave to the tokens that entered, then the MLP of the sum."""
+        if not modulations:
+            tokens = tokens + mixed
+            return tokens + self.mlp(self.mlp_norm(tokens))
+        gate, scale, shift, mlp_gate = modulations[-4:]
+        tokens = tokens.addcmul(gate, mixed)
+        return tokens.addcmul(mlp_gate, self.mlp(modulate(self.mlp_norm(tokens), scale, shift)))
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "batch token width"],
+        *mixer_arguments: Any,
+        condition: Float[Tensor, "sample feature"] | None = None,
+        offsets: Int[Tensor, " sample_plus_one"] | None = None,
+    ) -> Float[Tensor, "batch token width"]:
+        """Run the block on one stream; what follows the tokens goes to the mixer."""
+        modulations = self.modulations(condition, offsets, tokens.shape[1])
+        return self.leave(tokens, self.mixer(self.enter(tokens, modulations), *mixer_arguments), modulations)
+
+
+class PerceiverBlock(TransformerBlock):
+    """`x ← x + mixer(norm(x), norm(g))`, then `x ← x + mlp(norm(x))`: tokens x read other tokens g.
+
+    The mixer's `memory(g, place)` is what it keeps of g, and `mixer(x, place, memory)` reads it.
+
+    Source:
+        Jaegle et al. 2021, Perceiver (arXiv 2103.03206), as in AB-UPT (arXiv 2502.09692).
+    """
+
+    parts = 8
+
+    def __init__(
+        self,
+        mixer: nn.Module,
+        width: int,
+        *,
+        condition: int = 0,
+        activation: Activation = "gelu",
+        norm: Normalisation = "layer",
+        ratio: int = 4,
+    ) -> None:
+        super().__init__(mixer, width, condition=condition, activation=activation, norm=norm, ratio=ratio)
+        self.memory_norm = normalisation(norm, width, affine=condition == 0)
+
+    def memory(
+        self,
+        tokens: Float[Tensor, "batch token width"],
+        *mixer_arguments: Any,
+        condition: Float[Tensor, "sample feature"] | None = None,
+        offsets: Int[Tensor, " sample_plus_one"] | None = None,
+    ) -> dict[str, Tensor]:
+        """Keep what will be read of the tokens."""
+        modulations = self.modulations(condition, offsets, tokens.shape[1])
+        tokens = self.memory_norm(tokens)
+        if modulations:
+            tokens = modulate(tokens, modulations[2], modulations[3])
+        return self.mixer.memory(tokens, *mixer_arguments)

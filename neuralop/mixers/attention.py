@@ -1,0 +1,200 @@
+"""Multi-head attention in two halves: what tokens offer to be read, kept as a memory, and how tokens read it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import linear, pad, rms_norm
+
+from neuralop.functional.attention import attention, split
+from neuralop.functional.rotary import rotate
+from neuralop.layers.normalisation import EPSILON
+
+# Keys, values and what attention needs to know of them: `key`, `value` and, where there is any, `log_measure` and
+# `offsets`. A plain dictionary of tensors, to be saved, moved and split.
+Memory = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Place:
+    """What attention knows of tokens beside their features.
+
+    Attributes:
+        rotation: cosine and sine of the rotary angles; `None` leaves queries and keys as they are.
+        log_measure: natural logarithm of the measure that each token stands for; `None` means equal.
+        offsets: where each sample begins, for packed tokens.
+    """
+
+    rotation: tuple[Float[Tensor, "batch token pair"], Float[Tensor, "batch token pair"]] | None = None
+    log_measure: Float[Tensor, "batch token"] | None = None
+    offsets: Int[Tensor, " sample_plus_one"] | None = None
+
+
+class _Attention(nn.Module):
+    """What self- and cross-attention share: heads, their norm and rotation, and reading.
+
+    Args:
+        width: features of a token.
+        heads: how many heads share them.
+        qk_norm: normalise queries and keys by their root mean square, with a learned scale for each channel.
+        reserved: channels of each head's queries and keys left to carry the measure, 0 or 2.
+    """
+
+    def __init__(self, width: int, heads: int, *, qk_norm: bool = False, reserved: int = 0) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"{width} features cannot be shared by {heads} heads; take a multiple of {heads}")
+        if reserved not in (0, 2) or width // heads <= reserved:
+            raise ValueError(f"cannot reserve {reserved} of {width // heads} channels of a head; reserve 0 or 2")
+        self.width, self.heads, self.reserved = width, heads, reserved
+        self.matched = width // heads - reserved  # channels of queries and keys that are compared
+        self.scale = nn.Parameter(torch.ones(2, self.matched)) if qk_norm else None
+        self.out = nn.Linear(width, width)
+
+    def _heads(self, x: Tensor, rotation: tuple[Tensor, Tensor] | None, which: slice) -> tuple[Tensor, ...]:
+        """Make queries (0), keys (1) or both of adjacent features: normalised, rotated, ready to be matched."""
+        x = x.unflatten(-1, (-1, self.heads, self.matched))
+        dtype = x.dtype
+        if self.scale is not None:
+            # float32 under autocast: the norm of 32 rounded channels is worse than the channels.
+            wide = x.to(torch.promote_types(dtype, torch.float32))
+            x = rms_norm(wide, (self.matched,), eps=EPSILON) * self.scale[which, None]
+        count = x.shape[2]
+        x = x.flatten(2, 3).transpose(1, 2)
+        if rotation is not None:
+            x = rotate(x, *rotation)
+        x = x.to(dtype)
+        if self.reserved:
+            x = pad(x, (0, self.reserved))
+        return x.chunk(count, 1)
+
+    def _values(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def read(
+        self, query: Float[Tensor, "batch head token channel"], memory: Memory, place: Place
+    ) -> Float[Tensor, "batch token width"]:
+        """Attend to a memory, and mix the heads."""
+        attended = attention(
+            query,
+            memory["key"],
+            memory["value"],
+            log_measure=memory.get("log_measure"),
+            query_offsets=place.offsets,
+            key_offsets=memory.get("offsets"),
+            reserved=self.reserved,
+        )
+        return self.out(attended.transpose(1, 2).flatten(2))
+
+
+class SelfAttention(_Attention):
+    """Attention of tokens to tokens of their own kind, by one fused map to queries, keys and values.
+
+    `read(query(x), memory)` lets tokens read without being read; their keys and values are never computed.
+    """
+
+    def __init__(self, width: int, heads: int, *, qk_norm: bool = False, reserved: int = 0) -> None:
+        super().__init__(width, heads, qk_norm=qk_norm, reserved=reserved)
+        self.sizes = (heads * self.matched, heads * self.matched, width)
+        self.qkv = nn.Linear(width, sum(self.sizes))
+
+    def project(
+        self, tokens: Float[Tensor, "batch token width"], place: Place
+    ) -> tuple[Float[Tensor, "batch head token channel"], Memory]:
+        """Give the queries of the tokens, and the memory that they leave."""
+        compared, value = self.qkv(tokens).split((2 * self.sizes[0], self.width), -1)
+        query, key = self._heads(compared, place.rotation, slice(0, 2))
+        return query, remember(key, self._values(value), place)
+
+    def query(
+        self, tokens: Float[Tensor, "batch token width"], place: Place
+    ) -> Float[Tensor, "batch head token channel"]:
+        """Give the queries alone."""
+        rows = slice(0, self.sizes[0])
+        return self._heads(linear(tokens, self.qkv.weight[rows], self.qkv.bias[rows]), place.rotation, slice(0, 1))[0]
+
+    def forward(self, tokens: Float[Tensor, "batch token width"], place: Place) -> Float[Tensor, "batch token width"]:
+        """Let all tokens of a sample read each other."""
+        query, memory = self.project(tokens, place)
+        return self.read(query, memory, place)
+
+
+class CrossAttention(_Attention):
+    """Attention of tokens to tokens of another kind, which leave a memory."""
+
+    def __init__(self, width: int, heads: int, *, qk_norm: bool = False, reserved: int = 0) -> None:
+        super().__init__(width, heads, qk_norm=qk_norm, reserved=reserved)
+        self.q = nn.Linear(width, heads * self.matched)
+        self.kv = nn.Linear(width, heads * self.matched + width)
+
+    def memory(self, tokens: Float[Tensor, "batch token width"], place: Place) -> Memory:
+        """Keys and values of the tokens to be read."""
+        key, value = self.kv(tokens).split((self.heads * self.matched, self.width), -1)
+        return remember(self._heads(key, place.rotation, slice(1, 2))[0], self._values(value), place)
+
+    def forward(
+        self, tokens: Float[Tensor, "batch token width"], place: Place, memory: Memory
+    ) -> Float[Tensor, "batch token width"]:
+        """Let tokens read a memory."""
+        return self.read(self._heads(self.q(tokens), place.rotation, slice(0, 1))[0], memory, place)
+
+
+def remember(key: Tensor, value: Tensor, place: Place) -> Memory:
+    """Put keys and values together with what attention needs to know of them."""
+    memory = {"key": key, "value": value}
+    if place.log_measure is not None:
+        memory["log_measure"] = place.log_measure
+    if place.offsets is not None:
+        memory["offsets"] = place.offsets
+    return memory
+
+
+def join(memories: Sequence[Memory]) -> Memory:
+    """Make several memories of the same samples one, to be read at once.
+
+    Measures of different kinds, such as areas and volumes, cannot be compared: each memory is given a total measure of
+    one per sample, shared evenly among its tokens where it has none of its own.
+    """
+    if len(memories) == 1:
+        return memories[0]
+    parts = [_samples(memory) for memory in memories]
+    weighted = any("log_measure" in memory for memory in memories)
+    packed = any("offsets" in memory for memory in memories)
+    if not packed:  # one concatenation for the whole batch
+        parts = [[memory] for memory in memories]
+    joined = []
+    for sample in zip(*parts, strict=True):
+        whole = {name: torch.cat([memory[name] for memory in sample], 2) for name in ("key", "value")}
+        if weighted:
+            whole["log_measure"] = torch.cat([_shares(memory) for memory in sample], 1)
+        joined.append(whole)
+    if not packed:
+        return joined[0]
+    memory = {name: torch.cat([whole[name] for whole in joined], 2) for name in ("key", "value")}
+    if weighted:
+        memory["log_measure"] = torch.cat([whole["log_measure"] for whole in joined], 1)
+    lengths = torch.tensor([0] + [whole["key"].shape[2] for whole in joined], device=memory["key"].device)
+    memory["offsets"] = lengths.cumsum(0)
+    return memory
+
+
+def _samples(memory: Memory) -> list[Memory]:
+    """One memory for each sample, stacked with a batch axis of one."""
+    offsets = memory.get("offsets")
+    parts = {
+        name: split(memory[name], offsets, dim=1 if name == "log_measure" else 2)
+        for name in ("key", "value", "log_measure")
+        if name in memory
+    }
+    return [dict(zip(parts, sample, strict=True)) for sample in zip(*parts.values(), strict=True)]
+
+
+def _shares(memory: Memory) -> Float[Tensor, "batch token"]:
+    """Log of the share that each token has in the measure of its memory."""
+    key = memory["key"]
+    if "log_measure" not in memory:
+        tokens = key.shape[2]
+        return torch.full((key.shape[0], tokens), 1 / tokens, device=key.device).log()
+    return memory["log_measure"].log_softmax(-1)
