@@ -63,7 +63,7 @@ class SupernodePooling(MessagePassing):
         base: float,
         measure: bool = False,
     ) -> None:
-        super().__init__(aggr="sum")
+        super().__init__()
         if message not in ("relative", "absolute"):
             raise ValueError(f"message must be relative or absolute, got {message!r}")
         self.supernodes, self.radius, self.max_neighbours = supernodes, radius, max_neighbours
@@ -136,6 +136,10 @@ class SupernodePooling(MessagePassing):
         if features_j.shape[-1]:
             hidden = hidden + linear(features_j, self.enter.weight[:, sent:])
         return gelu(hidden) * share
+
+    def aggregate(self, inputs: Tensor, index: Tensor, dim_size: int) -> Tensor:
+        """Sum what each supernode was sent; on CPU `index_add_` is twice as fast as torch-geometric's own sum."""
+        return inputs.new_zeros(dim_size, inputs.shape[-1]).index_add_(0, index, inputs)
 
     def _supernodes(self, geometry: Points) -> tuple[Int[Tensor, " supernode"], Points]:
         """Which points, counted over all samples, are supernodes, and the supernodes themselves."""

@@ -165,7 +165,8 @@ def _sample_by_sample(
         results.append(attention(q, k, v, log_measure=m, reserved=reserved, return_lse=return_lse))
     dim = 0 if query_offsets is None else 2
     if return_lse:
-        return tuple(torch.cat(parts, dim) for parts in zip(*results, strict=True))
+        outputs, sums = zip(*results, strict=True)
+        return torch.cat(outputs, dim), torch.cat(sums, dim)
     return torch.cat(results, dim)
 
 

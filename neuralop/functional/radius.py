@@ -73,11 +73,11 @@ def _tree_of_sample(
     points: np.ndarray, centres: np.ndarray, radius: float, max_count: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find counts and indices for one sample."""
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     if not len(points) or not len(centres):
         return np.zeros(len(centres), np.int64), np.zeros(0, np.int64)
-    tree = cKDTree(points)
+    tree = KDTree(points)
     slack = radius * (1 + 1e-9)  # the tree's own rounding must not decide what lies on the sphere
     if max_count is None:
         counts = tree.query_ball_point(centres, slack, return_length=True)
@@ -85,11 +85,12 @@ def _tree_of_sample(
         indices = np.concatenate([np.asarray(row, np.int64) for row in lists])
         return _nearest_first(points, centres, np.repeat(np.arange(len(centres)), counts), indices, radius, None)
     reach = min(max_count + 1, len(points))
-    distance, index = tree.query(centres, k=np.arange(1, reach + 1), distance_upper_bound=slack)
+    distance, index = (part.reshape(len(centres), reach) for part in tree.query(centres, reach, 0, 2, slack))
     found = np.isfinite(distance)
     # Where the last kept and the first dropped are equally far, the tree chose by its own order: look again.
-    tied = found[:, -1] & (reach > max_count)
-    tied[tied] = distance[tied, -1] <= distance[tied, -2 if reach > 1 else -1] * (1 + 1e-12)
+    tied = np.zeros(len(centres), bool)
+    if reach > max_count:
+        tied = found[:, -1] & (distance[:, -1] <= distance[:, -2] * (1 + 1e-12))
     found[tied] = False
     row, column = np.nonzero(found)
     indices = index[row, column]

@@ -32,6 +32,7 @@ class TransformerBlock(nn.Module):
     """
 
     parts = 6
+    mixer: Any
 
     def __init__(
         self,
