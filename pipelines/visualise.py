@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
+from pipelines.paraview import script_of
+
 PANELS = ("truth", "prediction", "error")
 SIGNED, POSITIVE = "coolwarm", "viridis"
 PANEL_SIZE = (760, 640)
@@ -92,7 +94,7 @@ def view(path: Path, out: Path | None = None) -> list[Path]:
         _draw(pyvista, meshes[file], picture, target)
         written.append(target)
     script = out / "view.py"
-    script.write_text(paraview_script(pictures, folder=out), encoding="utf-8")
+    script.write_text(script_of([(file, asdict(picture)) for file, picture in pictures], folder=out), encoding="utf-8")
     return [*written, script]
 
 
@@ -205,7 +207,7 @@ _SOLID = frozenset({10, 11, 12, 13, 14, 15, 16, 24, 25, 26, 27, 29, 32, 33, 42})
 
 
 def _plane(mesh: Any, space: Sequence[str]) -> int | None:
-    """Axis across a flow in the plane: the one the record drops, or the one that a mesh is at most one cell thick in."""
+    """Axis across a flow in the plane: what the record drops, or where the mesh is at most one cell thick."""
     dropped = [axis for axis in range(3) if "xyz"[axis] not in space]
     if dropped:
         return dropped[0]
@@ -351,94 +353,3 @@ def _panel(plotter: Any, shown: Any, picture: Picture, panel: str) -> None:
     plotter.enable_parallel_projection()
     plotter.camera.parallel_scale = picture.height * 1.1
     plotter.reset_camera_clipping_range()
-
-
-# --- ParaView
-
-SCRIPT = '''"""The pictures of this folder in ParaView: run `pvpython view.py` to render them, or `paraview --script=view.py`."""
-
-import json
-import os
-
-from paraview.simple import *  # noqa: F403
-
-HERE = os.path.dirname(os.path.abspath(__file__))
-PICTURES = json.loads("""
-{pictures}
-""")
-PRESETS = {{True: "Cool to Warm", False: "Viridis (matplotlib)"}}
-READERS = {{".vtp": XMLPolyDataReader, ".vtu": XMLUnstructuredGridReader}}  # noqa: F405
-
-
-def show(picture, panel, view):
-    path = os.path.join(HERE, picture["path"])
-    reader = READERS.get(os.path.splitext(path)[1])
-    source = reader(FileName=[path]) if reader else OpenDataFile(path)  # noqa: F405
-    if picture["slice_normal"]:
-        source = Slice(Input=source)  # noqa: F405
-        source.SliceType = "Plane"
-        source.SliceType.Origin = picture["slice_origin"]
-        source.SliceType.Normal = picture["slice_normal"]
-        source.Triangulatetheslice = 0
-    name = picture["array"] if panel == "prediction" else picture["array"] + "_" + panel
-    display = Show(source, view)  # noqa: F405
-    kind = "CELLS" if picture["association"] == "cell" else "POINTS"
-    colour = (kind, name, "Magnitude") if picture["vector"] else (kind, name)
-    ColorBy(display, colour)  # noqa: F405
-    table = GetColorTransferFunction(name)  # noqa: F405
-    error = panel == "error"
-    signed = (error and not picture["vector"]) or (picture["signed"] and not error)
-    table.ApplyPreset(PRESETS[bool(signed)], True)
-    lower, upper = picture["limits"]
-    if error:
-        lower, upper = (0.0 if picture["vector"] else -picture["error_limit"]), picture["error_limit"]
-    table.RescaleTransferFunction(lower, upper)
-    bar = GetScalarBar(table, view)  # noqa: F405
-    bar.Title = ("error of " if error else "") + picture["label"]
-    bar.ComponentTitle = ""
-    display.SetScalarBarVisibility(view, True)
-
-
-def render(picture):
-    layout = CreateLayout(name=picture["name"])  # noqa: F405
-    views = []
-    for index, panel in enumerate(picture["panels"]):
-        view = CreateView("RenderView")  # noqa: F405
-        AssignViewToLayout(view=view, layout=layout, hint=0)  # noqa: F405
-        view.OrientationAxesVisibility = 0
-        show(picture, panel, view)
-        view.CameraPosition, view.CameraFocalPoint, view.CameraViewUp = picture["camera"]
-        view.CameraParallelProjection = 1
-        view.CameraParallelScale = picture["height"] * 1.1
-        views.append(view)
-        Render(view)  # noqa: F405
-    for index, view in enumerate(views):
-        target = os.path.join(HERE, "paraview_%s_%s.png" % (picture["name"], picture["panels"][index]))
-        SaveScreenshot(target, view, ImageResolution=[760, 640])  # noqa: F405
-
-
-for picture in PICTURES:
-    render(picture)
-'''
-
-
-def paraview_script(pictures: Sequence[tuple[Path, Picture]], *, folder: Path | None = None) -> str:
-    """Write the script that shows the same pictures in ParaView 5.11 or newer.
-
-    Args:
-        pictures: the files and what is drawn of them.
-        folder: where the script will stand; the files are then named relative to it, so that both can be moved.
-    """
-    entries = []
-    for file, picture in pictures:
-        path = file.resolve()
-        named = path.as_posix() if folder is None else Path(_relative(path, folder.resolve())).as_posix()
-        entries.append({"name": picture.name, "path": named, **asdict(picture)})
-    text = json.dumps(entries, indent=1, ensure_ascii=True).replace("\\", "\\\\")
-    return SCRIPT.format(pictures=text)
-
-
-def _relative(path: Path, folder: Path) -> str:
-    import os
-
-    return os.path.relpath(path, folder)
