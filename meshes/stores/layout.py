@@ -70,12 +70,14 @@ class StoredBranch:
         measure: area [m²] or volume [m³] that each point stands for.
         normal: on a surface, out of the body; in a volume, away from the nearest point of the wall.
         distance: to the wall [m]; for volumes.
+        source: the cell or point of the source mesh that each is; by default its place here.
     """
 
     position: Float[np.ndarray, "point space"]
     measure: Float[np.ndarray, " point"]
     normal: Float[np.ndarray, "point space"] | None = None
     distance: Float[np.ndarray, " point"] | None = None
+    source: Int[np.ndarray, " point"] | None = None
     fields: Mapping[str, StoredField] = field(default_factory=dict)
 
 

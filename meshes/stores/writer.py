@@ -77,7 +77,8 @@ def _write_branch(group: h5py.Group, case: str, name: str, branch: StoredBranch,
     places |= {} if branch.distance is None else {"distance": branch.distance}
     for place, values in places.items():
         _write(group, place, values, order, np.dtype(np.float32), f"{case}: {place} of {name}")
-    group.create_dataset("order", data=order.astype(np.int64), chunks=_chunks(order))
+    source = order if branch.source is None else branch.source[order]
+    group.create_dataset("order", data=source.astype(np.int64), chunks=_chunks(order))
     fields = group.create_group(FIELDS)
     for key, stored in branch.fields.items():
         if key in PLACES:

@@ -1,0 +1,304 @@
+"""One raw case made ready: its parameters, the body, points and fields of each branch, and the forces of the truth."""
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from meshes.fields import FieldSpec
+from meshes.mesh import Mesh
+from meshes.statistics import Moments
+from meshes.stores.layout import StoredBranch, StoredField, StoredGeometry
+from pipelines.bodies import AXES, Body, measure_body
+from pipelines.forces import integrate
+from pipelines.parameters import parameter_file, read_parameters
+from pipelines.places import Places, association, span, surface_places, volume_places
+from pipelines.settings import nearest
+from pipelines.sources import METRES, BranchSource, DataConfig, RawCase
+from pipelines.specification import non_dimensional
+from pipelines.truth import compare
+
+PRESSURE, SHEAR = "pressure", "wall_shear_stress"
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedCase:
+    """A case as the store takes it, with what the manifest says of it.
+
+    Attributes:
+        specs: the fields of each branch; `components` says what was kept of each array.
+        forces: of the truth, with coefficients where they are configured; None where no branch has a pressure.
+        notes: what a user should know, one sentence each.
+    """
+
+    geometry: StoredGeometry
+    body: Body
+    branches: dict[str, StoredBranch]
+    specs: dict[str, dict[str, FieldSpec]]
+    parameters: dict[str, float]
+    condition: dict[str, float]
+    cell_size: dict[str, float]
+    forces: dict[str, Any] | None
+    notes: list[str]
+
+    def summary(self) -> dict[str, Any]:
+        """Return what statistics and the manifest need of the case, so that nobody reads its points again."""
+        shape = hashlib.sha256(self.geometry.vertices.astype(np.float32).tobytes())
+        shape.update(self.geometry.triangles.astype(np.int64).tobytes())
+        lower, upper = self.body.lower, self.body.upper
+        return {
+            "counts": {name: len(branch.position) for name, branch in self.branches.items()},
+            "parameters": self.parameters,
+            "geometry": shape.hexdigest(),
+            "body": {
+                "lower": lower.tolist(),
+                "upper": upper.tolist(),
+                "extent": (upper - lower).tolist(),
+                "centre": self.body.centre.tolist(),
+                "length": [self.body.length],
+                "diagonal": [float(np.linalg.norm(upper - lower))],
+            },
+            "bounds": {
+                name: [branch.position.min(axis=0).tolist(), branch.position.max(axis=0).tolist()]
+                for name, branch in self.branches.items()
+            },
+            "cell_size": self.cell_size,
+            "moments": {
+                name: {key: Moments.of(stored.non_dimensional()).to_json() for key, stored in branch.fields.items()}
+                for name, branch in self.branches.items()
+            },
+            "forces": self.forces,
+            "notes": self.notes,
+        }
+
+
+def source_files(case: RawCase, config: DataConfig) -> dict[str, Path]:
+    """Return every file that a case is made from, by its role.
+
+    Raises:
+        FileNotFoundError: one is not there.
+    """
+    files = {name: case.file(branch.file) for name, branch in config.branches.items()}
+    if config.geometry is not None:
+        files["geometry"] = case.file(config.geometry.file)
+    if config.parameters.file is not None:
+        files["parameters"] = parameter_file(case, config.parameters.file)
+    return files
+
+
+def read_case(case: RawCase, config: DataConfig) -> PreparedCase:
+    """Read one raw case.
+
+    Raises:
+        OSError: a file is not there or cannot be read.
+        ValueError: a file does not hold what the configuration says; the message names file and array.
+    """
+    return _Reading(case, config).whole()
+
+
+@dataclass
+class _Reading:
+    """What is known while a case is read."""
+
+    case: RawCase
+    config: DataConfig
+    notes: list[str] = field(default_factory=list)
+
+    def whole(self) -> PreparedCase:
+        config = self.config
+        parameters = read_parameters(self.case, config.parameters)
+        for name in config.conditions:
+            if name not in parameters:
+                there = ", ".join(parameters) or "none"
+                message = f"{self.case.name} has no parameter {name!r} for a condition; there are: {there}"
+                raise ValueError(message + nearest(name, list(parameters)))
+        meshes = {name: self.mesh(self.case.file(source.file), source) for name, source in config.branches.items()}
+        places = {name: self.places(meshes[name], source) for name, source in config.branches.items()}
+        geometry = self.geometry(meshes)
+        body = measure_body(
+            geometry.vertices, geometry.triangles, space=config.axes, symmetry=config.conventions.mirrored_axis
+        )
+        names = parameters | body.parameters
+        wall = _Wall(geometry)
+        branches, specs = {}, {}
+        for name, source in config.branches.items():
+            specs[name] = {key: self.kept(meshes[name], key, spec) for key, spec in source.fields.items()}
+            fields = {key: self.stored(meshes[name], places[name], spec, names) for key, spec in specs[name].items()}
+            branches[name] = self.branch(places[name], fields, wall)
+        return PreparedCase(
+            geometry=geometry,
+            body=body,
+            branches=branches,
+            specs=specs,
+            parameters=parameters,
+            condition={name: parameters[name] for name in config.conditions},
+            cell_size={name: each.cell_size for name, each in places.items()},
+            forces=self.forces(meshes, places, names),
+            notes=self.notes,
+        )
+
+    def mesh(self, path: Path, source: BranchSource | None) -> Mesh:
+        from meshes.reading import read
+
+        wanted = [] if source is None else [spec.array for spec in source.fields.values()]
+        mesh = read(path, arrays=wanted)
+        if set(wanted) - set(mesh.cell_data) - set(mesh.point_data):
+            mesh = read(path)  # `association` then says which arrays there are
+        factor = METRES[self.config.unit_of_length]
+        return replace(mesh, points=np.asarray(mesh.points, np.float64) * factor) if factor != 1 else mesh
+
+    def places(self, mesh: Mesh, source: BranchSource) -> Places:
+        where = association(mesh, [spec.array for spec in source.fields.values()])
+        thickness = span(mesh, self.config.axes)
+        if source.kind == "volume":
+            places = volume_places(mesh, where, thickness, self.notes)
+        else:
+            places = surface_places(mesh, where, self.outward(mesh), thickness)
+        self.check_half(places, mesh)
+        return places
+
+    def outward(self, mesh: Mesh) -> Float[np.ndarray, "cell 3"]:
+        """Return area vectors out of the body, and note what had to be turned."""
+        from meshes.geometry.surfaces import outward
+
+        vectors, report = outward(mesh, space=self.config.axes, symmetry=self.config.conventions.mirrored_axis)
+        if report.repaired:
+            self.notes.append(f"{mesh.source}: {report.repaired} cells wound against their neighbours were turned")
+        return vectors
+
+    def check_half(self, places: Places, mesh: Mesh) -> None:
+        axis = self.config.conventions.mirrored_axis
+        if axis is None:
+            return
+        low, high = places.position[:, axis].min(), places.position[:, axis].max()
+        if low < -1e-6 * max(abs(low), abs(high)):
+            below = int((places.position[:, axis] < 0).sum())
+            name = AXES[axis]
+            message = f"{mesh.source}: {below} of {len(places.position)} points have {name} < 0, down to {low:.4g} m"
+            raise ValueError(f"{message}; with conventions.symmetry {name} the files should hold the half {name} ≥ 0")
+
+    def geometry(self, meshes: dict[str, Mesh]) -> StoredGeometry:
+        """Return the body with triangles wound outwards."""
+        from meshes.geometry.surfaces import triangulate
+
+        source = self.config.geometry
+        mesh = meshes[self.config.surfaces[0]] if source is None else self.mesh(self.case.file(source.file), None)
+        vectors = self.outward(mesh)
+        vertices, triangles, cell = triangulate(mesh)
+        vertices = np.asarray(vertices, np.float64)
+        corners = vertices[triangles]
+        normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        inward = (normal * vectors[cell]).sum(axis=1) < 0
+        return StoredGeometry(vertices=vertices, triangles=np.where(inward[:, None], triangles[:, ::-1], triangles))
+
+    def kept(self, mesh: Mesh, name: str, spec: FieldSpec) -> FieldSpec:
+        """Say which components of an array are kept: all in space, and in a plane those that live there."""
+        array = mesh.cell_data.get(spec.array, mesh.point_data.get(spec.array))
+        components = 1 if array is None or array.ndim == 1 else array.shape[1]
+        what = f"{mesh.source}: array {spec.array!r} of the field {name} has {components} components"
+        if spec.components is not None:
+            if max(spec.components) >= components or min(spec.components) < 0:
+                raise ValueError(f"{what}, but components {list(spec.components)} are asked for")
+            return spec
+        if spec.kind == "scalar":
+            if components != 1:
+                raise ValueError(f"{what}, which is no scalar; say kind: vector, or which components to keep")
+            return spec
+        if components != 3:
+            if spec.kind == "pseudovector" and components == 1 and len(self.config.space) == 2:
+                return spec
+            raise ValueError(f"{what}, but a {spec.kind} has three")
+        if len(self.config.space) == 3:
+            return spec
+        in_plane = self.config.axes
+        kept = in_plane if spec.kind == "vector" else tuple(axis for axis in range(3) if axis not in in_plane)
+        return replace(spec, components=kept)
+
+    def stored(self, mesh: Mesh, places: Places, spec: FieldSpec, names: dict[str, float]) -> StoredField:
+        values = _values(mesh, places, spec.array)
+        if spec.components is not None:
+            values = values[:, list(spec.components)]
+        free_stream, scale = non_dimensional(spec, values.shape[1], names)
+        return StoredField(values=values, scale=scale, free_stream=tuple(free_stream.tolist()))
+
+    def branch(self, places: Places, fields: dict[str, StoredField], wall: "_Wall") -> StoredBranch:
+        axes = list(self.config.axes)
+        normal, distance = places.normal, None
+        if normal is None:
+            normal, distance = wall.look(places.position)
+        return StoredBranch(
+            position=places.position[:, axes],
+            measure=places.measure,
+            normal=normal[:, axes],
+            distance=distance,
+            source=places.index,
+            fields=fields,
+        )
+
+    def forces(
+        self, meshes: dict[str, Mesh], places: dict[str, Places], names: dict[str, float]
+    ) -> dict[str, Any] | None:
+        """Integrate the forces of the truth over the first surface that has a pressure, and compare them."""
+        config = self.config
+        for name in config.surfaces:
+            specs, mesh, surface = config.branches[name].fields, meshes[name], places[name]
+            if PRESSURE not in specs or surface.area_vector is None:
+                continue
+            pressure = _values(mesh, surface, specs[PRESSURE].array)[:, 0].astype(np.float64)
+            shear = _values(mesh, surface, specs[SHEAR].array).astype(np.float64) if SHEAR in specs else None
+            forces = integrate(surface.area_vector, pressure, shear, config.conventions, names)
+            result = forces.to_dict()
+            if config.forces is None:
+                return result
+            reported = {}
+            for coefficient, parameter in config.forces.reported.items():
+                if parameter not in names:
+                    there = ", ".join(names)
+                    message = f"{self.case.name} has no parameter {parameter!r} for forces.reported.{coefficient}"
+                    raise ValueError(f"{message}; there are: {there}{nearest(parameter, list(names))}")
+                reported[coefficient] = names[parameter]
+            told, mismatch = compare(forces, config.forces, names, reported)
+            if mismatch is not None:
+                self.notes.append(f"{self.case.name}: {mismatch}")
+            return result | told | {"mismatch": mismatch}
+        return None
+
+
+class _Wall:
+    """The body as the fluid sees it; its search tree is built when first asked."""
+
+    def __init__(self, geometry: StoredGeometry) -> None:
+        self.geometry = geometry
+        self._closest: Any = None
+
+    def look(
+        self, position: Float[np.ndarray, "point 3"]
+    ) -> tuple[Float[np.ndarray, "point 3"], Float[np.ndarray, " point"]]:
+        """Return the unit direction away from the nearest point of the wall, and the distance to it [m].
+
+        A point on the wall itself looks along the normal there.
+        """
+        from meshes.geometry.wall_distance import ClosestPoints
+
+        vertices, triangles = self.geometry.vertices, self.geometry.triangles
+        self._closest = self._closest or ClosestPoints(vertices, triangles)
+        distance, nearest_point, triangle = self._closest.query(position)
+        away = position - nearest_point
+        on_wall = distance <= 1e-12 * np.abs(vertices).max()
+        away[on_wall] = _normals(vertices, triangles[triangle[on_wall]])
+        return away / np.linalg.norm(away, axis=1, keepdims=True), distance
+
+
+def _normals(
+    vertices: Float[np.ndarray, "vertex 3"], triangles: Int[np.ndarray, "triangle 3"]
+) -> Float[np.ndarray, "triangle 3"]:
+    corners = vertices[triangles]
+    return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+
+
+def _values(mesh: Mesh, places: Places, array: str) -> Shaped[np.ndarray, "point component"]:
+    values = (mesh.cell_data if places.association == "cell" else mesh.point_data)[array][places.index]
+    return values.reshape(len(values), -1)

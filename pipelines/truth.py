@@ -1,0 +1,72 @@
+"""Forces of a simulation, and what may be wrong when they are not the forces that its solver reported."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from pipelines.forces import ForceConfig, Forces, coefficients
+
+# What a reported coefficient may be in terms of the integrated one: factors on the pressure and the friction part.
+_SIGNS: dict[str, tuple[float, float]] = {
+    "": (1, 1),
+    "the wall shear stress has the other sign (conventions.shear)": (1, -1),
+    "the solver left friction out of what it reported": (1, 0),
+    "pressure acts the other way (the direction of drag and lift, or the normals)": (-1, 1),
+    "drag and lift point the other way (drag_direction, lift_direction)": (-1, -1),
+}
+
+
+def compare(
+    forces: Forces, config: ForceConfig, parameters: Mapping[str, float], reported: Mapping[str, float]
+) -> tuple[dict[str, Any], str | None]:
+    """Turn forces into coefficients and compare them with what the solver reported.
+
+    Args:
+        forces: integrated over the surface.
+        config: what they are divided by, and the tolerance.
+        parameters: names that its expressions may use.
+        reported: coefficients by name, as the case file has them.
+
+    Returns:
+        The coefficients with what was reported and the differences, and a sentence on a mismatch, if there is one.
+    """
+    integrated = coefficients(forces, config, parameters)
+    values = integrated.to_dict()
+    differences = {name: values[name] - reported[name] for name in reported}
+    result = values | {"reported": dict(reported), "difference": differences}
+    if all(abs(difference) <= config.tolerance for difference in differences.values()):
+        return result, None
+    said = ", ".join(f"{name} is {values[name]:.5g}, reported {reported[name]:.5g}" for name in reported)
+    cause = _cause(forces, config, parameters, reported)
+    return result, f"{said}: {cause}"
+
+
+def _cause(forces: Forces, config: ForceConfig, parameters: Mapping[str, float], reported: Mapping[str, float]) -> str:
+    """Name the simplest change that would explain the reported coefficients."""
+    tolerance = {name: max(config.tolerance, 0.01 * abs(value)) for name, value in reported.items()}
+    for (factor, scaling), (sign, factors) in product(_scales(forces.density).items(), _SIGNS.items()):
+        if not factor and not sign:
+            continue
+        pressure, friction = (
+            np.multiply(part, scaling * by)
+            for part, by in zip((forces.pressure, forces.friction), factors, strict=True)
+        )
+        changed = coefficients(replace(forces, pressure=pressure, friction=friction), config, parameters).to_dict()
+        if all(abs(changed[name] - value) <= tolerance[name] for name, value in reported.items()):
+            return "likely " + " and ".join(each for each in (factor, sign) if each)
+    return "no single sign, density or half area explains it; see the sections conventions and forces"
+
+
+def _scales(density: float) -> dict[str, float]:
+    scales = {
+        "": 1.0,
+        "the reference area is twice what the solver used (half and whole model)": 2.0,
+        "the reference area is half of what the solver used (half and whole model)": 0.5,
+    }
+    if density != 1:
+        scales["the density is counted once too often (kinematic or gauge pressure)"] = 1 / density
+        scales["the density is left out (kinematic or gauge pressure)"] = density
+    return scales
