@@ -1,11 +1,16 @@
 """Forces on a body: pressure and wall shear integrated over its surface, and the coefficients they make."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Shaped
+
+from meshes.fields import FieldSpec
+from meshes.mesh import Mesh
 
 Number = float | str
 Extent = Literal["whole", "half", "both halves"]
@@ -230,3 +235,265 @@ def _direction(components: tuple[Number, ...], parameters: Mapping[str, float], 
     if not length > 0:
         raise ValueError(f"{where} has no length; expected a direction such as [1, 0, 0]")
     return vector / length
+
+
+# --- The verb: forces of a file
+
+
+@dataclass(frozen=True)
+class ForceReport:
+    """Forces on the surface of a file.
+
+    Attributes:
+        path: the file.
+        forces: integrated.
+        coefficients: drag and lift, where the reference is known.
+        arrays: what was integrated, by field.
+        reported: coefficients that the case's own parameters hold, by name.
+    """
+
+    path: Path
+    forces: Forces
+    coefficients: Coefficients | None
+    arrays: dict[str, str]
+    reported: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain values, as JSON holds them."""
+        told = {} if self.coefficients is None else self.coefficients.to_dict()
+        return {
+            "path": str(self.path),
+            **self.forces.to_dict(),
+            **told,
+            "arrays": self.arrays,
+            "reported": self.reported,
+        }
+
+    def render(self) -> str:
+        """Say in a few lines what acts on the body."""
+        covered = {"whole": "the body", "half": "the half that is modelled", "both halves": "both halves of the body"}
+        rows = [("pressure", self.forces.pressure), ("friction", self.forces.friction), ("force", self.forces.force)]
+        lines = [f"{self.path}: {covered[self.forces.extent]}, {self.forces.unit}"]
+        lines += [f"  {name:9}" + "".join(f"{value:14.6g}" for value in vector) for name, vector in rows]
+        if self.coefficients is None:
+            return "\n".join([*lines, "no coefficients: the reference area and speed are not known"])
+        lines.append(f"  reference area {self.coefficients.reference_area:.6g} m²")
+        for name, value in self.coefficients.to_dict().items():
+            if name in ("drag_coefficient", "lift_coefficient"):
+                told = f", reported {self.reported[name]:.5f}" if name in self.reported else ""
+                lines.append(f"  {name.replace('_', ' ')} {value:.5f}{told}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Meaning:
+    """What the arrays of a surface mean."""
+
+    arrays: dict[str, str] = field(default_factory=dict)
+    conventions: Conventions = field(default_factory=Conventions)
+    config: ForceConfig | None = None
+    parameters: dict[str, float] = field(default_factory=dict)
+    axes: tuple[int, ...] = (0, 1, 2)
+
+
+def forces(
+    path: str | Path,
+    *,
+    config: str | Path | None = None,
+    parameters: Mapping[str, float] | None = None,
+    pressure: str | None = None,
+    shear: str | None = None,
+    conventions: Conventions | None = None,
+    settings: ForceConfig | None = None,
+) -> ForceReport:
+    """Integrate pressure and wall shear stress over the surface of a simulation or a prediction.
+
+    What the arrays mean is taken from `prediction.json` beside the file, or from `config`, or from the arguments,
+    which win.
+
+    Args:
+        path: a surface file, or the folder of a prediction or of a case.
+        config: an experiment (its section `data` counts), a store, or a run.
+        parameters: numbers that expressions use, such as the speed; they win over those of the case.
+        pressure: array with the pressure.
+        shear: array with the wall shear stress.
+        conventions: of pressure and shear.
+        settings: what makes coefficients of forces.
+
+    Raises:
+        ValueError: it is not known which array is the pressure, or the array is not there.
+        OSError: a file cannot be read.
+    """
+    from meshes.geometry.surfaces import triangulate
+
+    from meshes.reading import read
+    from pipelines.bodies import measure_body
+
+    path = Path(path)
+    given = dict(parameters or {})
+    meaning = _meaning(path, config, given)
+    arrays = meaning.arrays | {
+        name: array for name, array in ((PRESSURE, pressure), (SHEAR, shear)) if array is not None
+    }
+    if PRESSURE not in arrays:
+        raise ValueError(f"{path}: which array is the pressure? Give an experiment, run or store with --config")
+    conventions = conventions or meaning.conventions
+    settings = settings or meaning.config
+    file = _surface_file(path)
+    mesh = read(file, arrays=list(arrays.values()))
+    axis = conventions.mirrored_axis
+    vectors = oriented_area_vectors(mesh, meaning.axes, axis)
+    vertices, triangles, _ = triangulate(mesh)
+    body = measure_body(vertices, triangles, space=meaning.axes, symmetry=axis)
+    names = meaning.parameters | body.parameters | given
+    data, vectors = _values(mesh, arrays, vectors)
+    extent = extent_of(vertices, axis)
+    result = integrate(vectors, data[PRESSURE], data.get(SHEAR), conventions, names, extent=extent)
+    told = None if settings is None else coefficients(result, settings, names)
+    reported = (
+        {}
+        if settings is None
+        else {name: names[parameter] for name, parameter in settings.reported.items() if parameter in names}
+    )
+    return ForceReport(file, result, told, arrays, reported)
+
+
+def oriented_area_vectors(mesh: Mesh, axes: Sequence[int], symmetry: int | None) -> Float[np.ndarray, "cell 3"]:
+    """Compute area vectors that point out of the body into the fluid [m²].
+
+    Raises:
+        ValueError: it cannot be told which side of the surface is out.
+    """
+    from meshes.geometry.surfaces import outward
+
+    return outward(mesh, space=tuple(axes), symmetry=symmetry)[0]
+
+
+def lump(mesh: Mesh, area_vector: Float[np.ndarray, "cell 3"]) -> Float[np.ndarray, "point 3"]:
+    """Give each point an equal share of the area vectors of the cells around it."""
+    corners = np.diff(mesh.offsets)
+    share = np.repeat(area_vector / np.maximum(corners, 1)[:, None], corners, axis=0)
+    columns = [np.bincount(mesh.connectivity, share[:, axis], len(mesh.points)) for axis in range(3)]
+    return np.stack(columns, axis=1)
+
+
+def is_half(vertices: Float[np.ndarray, "vertex 3"], symmetry: int) -> bool:
+    """Tell whether a body stands on one side of its plane of symmetry, but for a hundredth of its size."""
+    lower, upper = float(vertices[:, symmetry].min()), float(vertices[:, symmetry].max())
+    return min(-lower, upper) < 0.01 * (upper - lower)
+
+
+def extent_of(vertices: Float[np.ndarray, "vertex 3"], symmetry: int | None) -> Extent:
+    """Tell what a surface covers of a body that may have been modelled by a half."""
+    if symmetry is None:
+        return "whole"
+    return "half" if is_half(vertices, symmetry) else "both halves"
+
+
+def _values(
+    mesh: Mesh, arrays: Mapping[str, str], vectors: Float[np.ndarray, "cell 3"]
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Take arrays from cells, or from points with the area vectors lumped there."""
+    for name in arrays.values():
+        if name not in mesh.cell_data and name not in mesh.point_data:
+            there = ", ".join([*mesh.cell_data, *mesh.point_data]) or "none"
+            raise ValueError(f"{mesh.source} has no array {name!r}; it has: {there}")
+    for data, weights in ((mesh.cell_data, vectors), (mesh.point_data, None)):
+        if all(name in data for name in arrays.values()):
+            return {field: np.asarray(data[name]) for field, name in arrays.items()}, (
+                lump(mesh, vectors) if weights is None else weights
+            )
+    raise ValueError(f"{mesh.source}: {' and '.join(arrays.values())} should both stand at cells or both at points")
+
+
+def _surface_file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    file = path / "surface.vtp"
+    if not file.exists():
+        there = ", ".join(sorted(each.name for each in path.iterdir())) or "nothing"
+        raise FileNotFoundError(f"{path} holds no surface.vtp, but {there}: give the surface file itself")
+    return file
+
+
+def _meaning(path: Path, config: str | Path | None, given: Mapping[str, float]) -> _Meaning:
+    """Find out what the arrays of a file mean."""
+    folder = path if path.is_dir() else path.parent
+    if config is None:
+        record = folder / "prediction.json"
+        return _from_prediction(record) if record.exists() else _Meaning()
+    if (Path(config) / "cases").is_dir() and (Path(config) / "manifest.json").exists():
+        return _from_store(Path(config), folder.name)
+    if Path(config).is_dir() or str(config).startswith("runs:/"):
+        return _from_run(config, given)
+    return _from_experiment(str(config), path)
+
+
+def _from_prediction(file: Path) -> _Meaning:
+    from pydantic import TypeAdapter
+
+    record = json.loads(file.read_text(encoding="utf-8"))
+    settings = record["force_settings"]
+    fields = {name: field for each in record["fields"].values() for name, field in each.items()}
+    surface = record["fields"].get("surface", fields)
+    return _Meaning(
+        arrays={name: surface[name]["array"] for name in (PRESSURE, SHEAR) if name in surface},
+        conventions=TypeAdapter(Conventions).validate_python(record["conventions"]),
+        config=None if settings is None else TypeAdapter(ForceConfig).validate_python(settings),
+        parameters=record["parameters"],
+        axes=tuple("xyz".index(axis) for axis in record["space"]),
+    )
+
+
+def _from_store(folder: Path, case: str) -> _Meaning:
+    from pydantic import TypeAdapter
+
+    from meshes.stores import Store
+
+    store = Store(folder)
+    settings = store.manifest["forces"]
+    surfaces = {branch: store.fields[branch] for branch, kind in store.kinds.items() if kind == "surface"}
+    return _Meaning(
+        arrays=_force_arrays(surfaces),
+        conventions=TypeAdapter(Conventions).validate_python(store.manifest["conventions"]),
+        config=None if settings is None else TypeAdapter(ForceConfig).validate_python(settings),
+        parameters=store.case(case).parameters if case in store else {},
+        axes=tuple("xyz".index(axis) for axis in store.space),
+    )
+
+
+def _from_run(run: str | Path, given: Mapping[str, float]) -> _Meaning:
+    from pipelines.checkpoints import find, load
+
+    spec = load(find(run)).spec
+    surfaces = {branch: spec.fields[branch] for branch, kind in spec.kinds.items() if kind == "surface"}
+    return _Meaning(
+        arrays=_force_arrays(surfaces),
+        conventions=spec.conventions,
+        config=spec.forces,
+        parameters=spec.constants | dict(given),
+        axes=tuple(spec.axes),
+    )
+
+
+def _from_experiment(config: str, path: Path) -> _Meaning:
+    from pipelines.config import load_data
+    from pipelines.parameters import read_parameters
+    from pipelines.sources import RawCase
+
+    data = load_data(config)
+    folder = path if path.is_dir() else path.parent
+    return _Meaning(
+        arrays=_force_arrays({name: data.branches[name].fields for name in data.surfaces}),
+        conventions=data.conventions,
+        config=data.forces,
+        parameters=read_parameters(RawCase(folder.name, folder, folder), data.parameters),
+        axes=data.axes,
+    )
+
+
+def _force_arrays(branches: Mapping[str, Mapping[str, FieldSpec]]) -> dict[str, str]:
+    for fields in branches.values():
+        if PRESSURE in fields:
+            return {name: fields[name].array for name in (PRESSURE, SHEAR) if name in fields}
+    return {}

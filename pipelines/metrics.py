@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from pipelines.bodies import measure_body
+from pipelines.forces import is_half
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,9 +136,3 @@ def near_reach(
         (across,) = set(range(3)) - set(axes)
         return float(np.sqrt(volume / np.ptp(vertices[:, across]) / np.pi))
     return float(np.cbrt(3 * volume / (4 * np.pi)))
-
-
-def is_half(vertices: Float[np.ndarray, "vertex 3"], symmetry: int) -> bool:
-    """Tell whether a body stands on one side of the plane of symmetry, but for a hundredth of its size."""
-    lower, upper = float(vertices[:, symmetry].min()), float(vertices[:, symmetry].max())
-    return min(-lower, upper) < 0.01 * (upper - lower)

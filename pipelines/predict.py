@@ -19,7 +19,7 @@ from meshes.stores.layout import write_json
 from pipelines import grids, shapes
 from pipelines.ensemble import Ensemble, Values, pick_device
 from pipelines.expressions import names_in
-from pipelines.forces import PRESSURE, SHEAR, coefficients, in_space, integrate
+from pipelines.forces import PRESSURE, SHEAR, coefficients, in_space, integrate, lump
 from pipelines.metrics import Errors
 from pipelines.shapes import Shape, as_in_files, kept_columns
 from pipelines.specification import SurrogateSpec
@@ -469,7 +469,7 @@ def _forces(
 ) -> dict[str, Any] | None:
     if PRESSURE not in values:
         return None
-    vector = shape.area_vector if association == "cell" else shapes.lump(shape.surface, shape.area_vector)
+    vector = shape.area_vector if association == "cell" else lump(shape.surface, shape.area_vector)
     shear = in_space(values[SHEAR], spec.axes) if SHEAR in values else None
     forces = integrate(vector, values[PRESSURE][:, 0], shear, spec.conventions, parameters, extent=shape.extent)
     record = forces.to_dict()

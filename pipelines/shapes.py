@@ -11,8 +11,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from meshes.mesh import Mesh
 from pipelines.bodies import Body
-from pipelines.forces import Extent, in_space
-from pipelines.metrics import is_half
+from pipelines.forces import Extent, extent_of, in_space, lump
 from pipelines.specification import Frame, Sites, SurrogateSpec, Units
 from pipelines.surrogate import Wall
 
@@ -141,7 +140,7 @@ def shape(mesh: Mesh, spec: SurrogateSpec, *, keep_cells: bool = False) -> Shape
     if len(spec.axes) == 2:
         triangles = _without_ends(vertices, triangles, spec.axes)
     axis = spec.symmetry_axis
-    extent: Extent = "whole" if axis is None else "half" if is_half(vertices, axis) else "both halves"
+    extent = extent_of(vertices, axis)
     if axis is not None and extent == "both halves":
         mirror = Mirror(axis)
         warnings += _asymmetry(vertices, triangles, axis)
@@ -178,15 +177,6 @@ def as_in_files(
     if spec.fields[branch][name].kind == "scalar":
         return values[:, 0] if values.shape[1] == 1 else values
     return in_space(values, kept_columns(spec, branch, name)).astype(np.float32)
-
-
-def lump(mesh: Mesh, area_vector: Float[np.ndarray, "cell 3"]) -> Float[np.ndarray, "point 3"]:
-    """Give each point an equal share of the area vectors of the cells around it."""
-    corners = np.diff(mesh.offsets)
-    share = np.repeat(area_vector / corners[:, None], corners, axis=0)
-    lumped = np.zeros((len(mesh.points), 3))
-    np.add.at(lumped, mesh.connectivity, share)
-    return lumped
 
 
 def out_of_range(body: Body, parameters: Mapping[str, float], spec: SurrogateSpec) -> list[str]:
