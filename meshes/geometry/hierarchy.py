@@ -16,7 +16,7 @@ class Pairs(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Hierarchy:
-    """Triangles sorted so that node k of level l owns the k-th of 2^l equal runs; the last level holds single triangles.
+    """Triangles sorted so that node k of level l owns the k-th of 2^l equal runs, down to single triangles.
 
     Attributes:
         order: triangle at each place of the last level; the triangle repeated to fill up the run counts once.

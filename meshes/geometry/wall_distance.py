@@ -11,17 +11,17 @@ from meshes.geometry.hierarchy import Hierarchy, Pairs
 
 # Points searched together: enough to amortise numpy's calls, few enough to stay in cache.
 CHUNK = 8192
-# A node further away than this many of its radii counts as a dipole, as in Barill et al. The error of the winding number
-# then stays below about 0.06, far from the threshold of 0.5.
+# A node further away than this many of its radii counts as a dipole, as in Barill et al. The error of the winding
+# number then stays below about 0.06, far from the threshold of 0.5.
 DIPOLE_RANGE = 2.0
 
 
 class ClosestPoints:
     """Closest points of a triangulated surface, exact to rounding, for any number of places.
 
-    A nearby triangle found from samples of the surface bounds the distance; a hierarchy of oriented boxes then finds every
-    triangle within that bound. Triangles may differ in size, may be degenerate, and need be neither closed
-    nor consistently wound; only `contains` wants a closed body.
+    A nearby triangle found from samples of the surface bounds the distance; a hierarchy of oriented boxes then finds
+    every triangle within that bound. Triangles may differ in size, may be degenerate, and need be neither closed nor
+    consistently wound; only `contains` wants a closed body.
     """
 
     def __init__(self, vertices: Float[np.ndarray, "vertex 3"], triangles: Int[np.ndarray, "triangle 3"]) -> None:
