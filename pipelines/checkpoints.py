@@ -23,8 +23,9 @@ import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
-from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import load_file, save_file
+from safetensors.numpy import save as arrays_to_bytes
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from pipelines.surrogate import Surrogate, SurrogateSpec, build_operator
@@ -81,12 +82,13 @@ def save(folder: Path, step: int, checkpoint: Checkpoint) -> Path:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     try:
-        save_file(_plain(checkpoint.weights), aside / WEIGHTS)
+        # Through bytes, because `save_file` of safetensors makes files that nobody else may read.
+        (aside / WEIGHTS).write_bytes(to_bytes(_plain(checkpoint.weights)))
         if checkpoint.ema is not None:
-            save_file(_plain(checkpoint.ema), aside / EMA)
+            (aside / EMA).write_bytes(to_bytes(_plain(checkpoint.ema)))
         if checkpoint.template:
             arrays = {name: np.ascontiguousarray(array) for name, array in checkpoint.template.items()}
-            save_arrays(arrays, aside / TEMPLATE)
+            (aside / TEMPLATE).write_bytes(arrays_to_bytes(arrays))
         (aside / SPEC).write_text(checkpoint.spec.to_json(), encoding="utf-8")
         torch.save(dict(checkpoint.state), aside / STATE)
         files = {path.name: {"bytes": path.stat().st_size, "sha256": digest(path)} for path in sorted(aside.iterdir())}

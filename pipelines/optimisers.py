@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -61,7 +61,7 @@ class MuonConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     momentum: float = 0.95
-    rest: AdamWConfig = AdamWConfig()
+    rest: AdamWConfig = field(default_factory=AdamWConfig)
 
     def __post_init__(self) -> None:
         _check(self.learning_rate, self.weight_decay, (self.momentum,))
@@ -154,43 +154,19 @@ def _check(learning_rate: float, weight_decay: float, decays: tuple[float, ...])
             raise ValueError(f"a decay rate of moments is {decay}; it must be from 0 to below 1")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScheduleConfig:
-    """A linear rise of the learning rate, then a cosine to its floor.
+def schedule(step: int, steps: int, *, warmup: float, floor: float) -> float:
+    """Tell which part of the full learning rate holds at a step: a linear rise, then a cosine.
 
-    Attributes:
+    A function of the step alone, so that a resumed training needs to restore nothing.
+
+    Args:
+        step: counted from zero.
+        steps: how many there are.
         warmup: part of all steps that the rise takes.
         floor: where the cosine ends, as a part of the full rate.
     """
-
-    warmup: float = 0.05
-    floor: float = 0.01
-
-    def __post_init__(self) -> None:
-        for name in ("warmup", "floor"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"schedule.{name} is {getattr(self, name)}; it is a part, from 0 to 1")
-
-    def factor(self, step: int, steps: int) -> float:
-        """Tell which part of the full learning rate holds at a step, counted from zero."""
-        rise = round(self.warmup * steps)
-        if step < rise:
-            return (step + 1) / rise
-        progress = min(1.0, (step - rise) / max(1, steps - rise))
-        return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-class Schedule:
-    """Sets the learning rates of optimisers from the number of the step alone, so that it needs no state."""
-
-    def __init__(self, config: ScheduleConfig, optimisers: list[Optimizer], steps: int) -> None:
-        self.config, self.optimisers, self.steps = config, optimisers, steps
-        self.full = [[group["lr"] for group in optimiser.param_groups] for optimiser in optimisers]
-
-    def set(self, step: int) -> float:
-        """Set the rates for a step, counted from zero, and tell the first of them."""
-        factor = self.config.factor(step, self.steps)
-        for optimiser, rates in zip(self.optimisers, self.full, strict=True):
-            for group, rate in zip(optimiser.param_groups, rates, strict=True):
-                group["lr"] = factor * rate
-        return factor * self.full[0][0]
+    rise = round(warmup * steps)
+    if step < rise:
+        return (step + 1) / rise
+    progress = min(1.0, (step - rise) / max(1, steps - rise))
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))

@@ -112,7 +112,7 @@ class SurrogateSpec:
     condition_mean: tuple[float, ...] = ()
     condition_std: tuple[float, ...] = ()
     constants: dict[str, float] = field(default_factory=dict)
-    inputs: InputConfig = InputConfig()
+    inputs: InputConfig = field(default_factory=InputConfig)
     centre: tuple[float, ...]
     length: float
     features: dict[str, tuple[Feature, ...]]

@@ -96,14 +96,14 @@ class TrainingConfig:
     seed: int = 0
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    optimiser: OptimiserConfig = AdamWConfig()
+    optimiser: OptimiserConfig = field(default_factory=AdamWConfig)
     warmup: float = 0.05
     floor: float = 0.01
     clip: float | None = 1.0
     ema: float | None = 0.999
-    loss: LossConfig = LossConfig()
-    sampling: SamplingConfig = SamplingConfig()
-    inputs: InputConfig = InputConfig()
+    loss: LossConfig = field(default_factory=LossConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    inputs: InputConfig = field(default_factory=InputConfig)
     validate_every: int = 250
     validation_points: int = 4096
     checkpoint_every: int = 500
@@ -220,7 +220,7 @@ class Trainer:
         self.parameters = trainable(self.operator)
         self.optimisers = config.optimiser.build(self.operator)
         self.rates = [[group["lr"] for group in each.param_groups] for each in self.optimisers]
-        self.step = 0
+        self.step, self.rate = 0, 0.0
         self.averaged = None
         if config.ema is not None:
             self.averaged = AveragedModel(self.operator, multi_avg_fn=self._average)
@@ -254,7 +254,7 @@ class Trainer:
 
     def update(self, drawn: Iterator[Batch]) -> dict[str, Tensor]:
         """Do one step and tell its losses, still on the device."""
-        rate = self.set_rates()
+        self.rate = self._set_rates()
         totals: dict[str, Tensor] = {}
         for _ in range(self.config.accumulate):
             batch = next(drawn).to(self.device)
@@ -271,10 +271,9 @@ class Trainer:
         if self.averaged is not None:
             self.averaged.update_parameters(self.operator)
         self.step += 1
-        totals["learning_rate"] = torch.tensor(rate)
         return totals
 
-    def set_rates(self) -> float:
+    def _set_rates(self) -> float:
         """Set the learning rates of the step to come; tell the first."""
         part = schedule(self.step, self.config.steps, warmup=self.config.warmup, floor=self.config.floor)
         for optimiser, rates in zip(self.optimisers, self.rates, strict=True):
@@ -404,19 +403,17 @@ def _loop(
     began = time.monotonic() - state["seconds"]
     progress = Progress(settings.steps, folder.log)
     tracking = not isinstance(config.tracking, NoTracking)
-    waiting: list[tuple[int, float, dict[str, Tensor]]] = []
+    waiting: list[tuple[dict[str, float], dict[str, Tensor]]] = []
     loss: float | None = None
 
     def flush() -> None:
         nonlocal loss
         if not waiting:
             return
-        names = list(waiting[0][2])
-        table = torch.stack([torch.stack([each[name].float().cpu() for name in names]) for _, _, each in waiting])
-        lines = [
-            {"step": step, "time": moment} | dict(zip(names, row, strict=True))
-            for (step, moment, _), row in zip(waiting, table.tolist(), strict=True)
-        ]
+        # One transfer for all, since each makes a GPU wait.
+        names = list(waiting[0][1])
+        table = torch.stack([torch.stack([losses[name].float() for name in names]) for _, losses in waiting]).tolist()
+        lines = [known | dict(zip(names, row, strict=True)) for (known, _), row in zip(waiting, table, strict=True)]
         waiting.clear()
         if tracking:
             lines[-1] |= system_metrics()
@@ -449,7 +446,8 @@ def _loop(
     with _termination() as terminated:
         try:
             while trainer.step < settings.steps and not terminated.is_set():
-                waiting.append((trainer.step + 1, time.time(), trainer.update(drawn)))
+                losses = trainer.update(drawn)
+                waiting.append(({"step": trainer.step, "time": time.time(), "learning_rate": trainer.rate}, losses))
                 step, final = trainer.step, trainer.step == settings.steps
                 if step % settings.log_every == 0 or final:
                     flush()

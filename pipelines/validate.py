@@ -1,4 +1,4 @@
-"""Scores of a training on its validation cases: the same anchors and points each time, through the path of prediction."""
+"""Scores on validation cases: the same anchors and points each time, on the path that predictions take."""
 
 import numpy as np
 
