@@ -28,8 +28,7 @@ def compose(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Tree
     tree = _compose(_find_experiment(path), ())
     changes: Tree = {}
     for override in overrides:
-        _insert(changes, override)
-    _check_paths(tree, changes, "")
+        _insert(changes, override, tree)
     return _merge(tree, changes)
 
 
@@ -109,33 +108,24 @@ def _parse(text: str, where: str) -> Any:
         raise ConfigError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
 
 
-def _insert(changes: Tree, override: str) -> None:
+def _insert(changes: Tree, override: str, tree: Tree) -> None:
     path, separator, text = override.partition("=")
     keys = path.strip().split(".")
     if not separator or not all(keys):
         raise ConfigError(f"override {override!r} should be key.path=value, such as training.steps=2000")
-    section = changes
-    for depth, key in enumerate(keys[:-1]):
+    section: Tree = changes
+    below: Any = tree
+    for depth, key in enumerate(keys[:-1], 1):
         section = section.setdefault(key, {})
-        if not isinstance(section, dict):
-            raise ConfigError(f"override {override!r}: another override makes {'.'.join(keys[: depth + 1])} a value")
+        below = below.get(key) if isinstance(below, dict) else None
+        for there in (section, below):
+            if there is not None and not isinstance(there, dict):
+                path = ".".join(keys[:depth])
+                raise ConfigError(f"override {override!r}: {path} is {say(there)}, which has no keys")
     value = _parse(text, f"override {override!r}")
     if isinstance(section.get(keys[-1]), dict) and isinstance(value, dict):
         value = _merge(section[keys[-1]], value)
     section[keys[-1]] = value
-
-
-def _check_paths(tree: Tree, changes: Tree, path: str) -> None:
-    """Refuse an override that goes on below something that is no section."""
-    for key, change in changes.items():
-        if key not in tree or not isinstance(change, dict):
-            continue
-        below = tree[key]
-        if isinstance(below, dict):
-            _check_paths(below, change, f"{path}{key}.")
-        elif below is not None and change:
-            first = next(iter(change))
-            raise ConfigError(f"override {path}{key}.{first}: {path}{key} is {say(below)}, which has no keys")
 
 
 def _merge(below: Tree, above: Tree) -> Tree:

@@ -327,7 +327,7 @@ def _manifest(config: DataConfig, entries: Mapping[str, _Entry], splits: Mapping
         "fields": next(iter(entries.values()))["specs"],
         "conditions": list(config.conditions),
         "conventions": settings["conventions"],
-        "forces": settings["forces"],
+        "force_settings": settings["forces"],
         "splits": {split: list(names) for split, names in splits.items()},
         "cases": {name: {key: entry[key] for key in listed} for name, entry in entries.items()},
     }

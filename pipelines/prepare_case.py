@@ -13,7 +13,7 @@ from meshes.mesh import Mesh
 from meshes.statistics import Moments
 from meshes.stores.layout import StoredBranch, StoredField, StoredGeometry
 from pipelines.bodies import AXES, Body, measure_body
-from pipelines.forces import integrate
+from pipelines.forces import integrate, number
 from pipelines.parameters import parameter_file, read_parameters
 from pipelines.places import Places, association, span, surface_places, volume_places
 from pipelines.settings import nearest
@@ -253,13 +253,10 @@ class _Reading:
             result = forces.to_dict()
             if config.forces is None:
                 return result
-            reported = {}
-            for coefficient, parameter in config.forces.reported.items():
-                if parameter not in names:
-                    there = ", ".join(names)
-                    message = f"{self.case.name} has no parameter {parameter!r} for forces.reported.{coefficient}"
-                    raise ValueError(f"{message}; there are: {there}{nearest(parameter, list(names))}")
-                reported[coefficient] = names[parameter]
+            reported = {
+                coefficient: number(expression, names, f"forces.reported.{coefficient}")
+                for coefficient, expression in config.forces.reported.items()
+            }
             told, mismatch = compare(forces, config.forces, names, reported)
             if mismatch is not None:
                 self.notes.append(f"{self.case.name}: {mismatch}")

@@ -99,10 +99,8 @@ def _read_leaf(schema: Any, value: Any, path: str) -> Any:
         texts = _with_texts(schema, value)
         if texts is not None:
             return adapter.validate_python(texts)
-        first = error.errors()[0]
-        place = "".join(f"[{part}]" if isinstance(part, int) else "" for part in first["loc"])
         options = typing.get_args(schema) if typing.get_origin(schema) is Literal else ()
-        message = f"{path}{place} should be {_expected(schema)}; got {say(value)}"
+        message = f"{path} should be {_expected(schema)}; got {say(value)}"
         raise ConfigError(message + (nearest(str(value), [str(each) for each in options]))) from error
 
 
