@@ -52,7 +52,7 @@ class Cloud:
     """Points of one branch of a training case, with non-dimensional values."""
 
     tree: cKDTree
-    values: dict[str, Float[np.ndarray, "point component"]]
+    values: dict[str, Float[np.ndarray, "point _component"]]
 
 
 class Baselines:
@@ -123,7 +123,7 @@ class Baselines:
         branch: str,
         position: Shaped[np.ndarray, "point space"],
         weights: Mapping[str, Mapping[str, np.ndarray]],
-    ) -> dict[str, dict[str, Float[np.ndarray, "point component"]]]:
+    ) -> dict[str, dict[str, Float[np.ndarray, "point _component"]]]:
         """Answer for places of a case, in the units of its files.
 
         Args:
@@ -190,7 +190,7 @@ class Baselines:
             values[field] = (arrays[field].astype(np.float64) - free_stream) / scale
         return Cloud(cKDTree(self._place(case, arrays["position"])), values)
 
-    def _samples(self, branch: str, count: int = 1024) -> dict[str, Float[np.ndarray, "case value"]]:
+    def _samples(self, branch: str, count: int = 1024) -> dict[str, Float[np.ndarray, "case _value"]]:
         """Values of every training case at the same few places: what the penalty of the regression is chosen on."""
         having = self._having(branch)
         first = self.store.case(having[0])

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from pipelines.specification import Sites
 from pipelines.surrogate import Surrogate
 
-Values = dict[str, Float[np.ndarray, "point component"]]
+Values = dict[str, Float[np.ndarray, "point _component"]]
 
 # Part of the free memory that a chunk of queries may take, and the most queries that pay: beyond, only memory grows.
 PART = 0.25

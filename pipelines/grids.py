@@ -13,7 +13,7 @@ FINEST, GROWTH, MARGIN, MOST = 1 / 32, 1.15, 0.15, 100_000
 
 def uniform_edges(
     box: Float[np.ndarray, "2 space"], *, counts: tuple[int, ...] | None, spacing: float | None
-) -> list[Float[np.ndarray, " edge"]]:
+) -> list[Float[np.ndarray, " _edge"]]:
     """Cut a box into equal cells.
 
     Args:
@@ -42,7 +42,7 @@ def uniform_edges(
 
 def graded_edges(
     box: Float[np.ndarray, "2 space"], body: Float[np.ndarray, "2 space"]
-) -> list[Float[np.ndarray, " edge"]]:
+) -> list[Float[np.ndarray, " _edge"]]:
     """Cut a box into cells that are even around the body and grow away from it.
 
     Args:
@@ -60,7 +60,7 @@ def graded_edges(
         size *= 1.1
 
 
-def _graded(box: Float[np.ndarray, "2"], inner: Float[np.ndarray, "2"], size: float) -> Float[np.ndarray, " edge"]:
+def _graded(box: Float[np.ndarray, "2"], inner: Float[np.ndarray, "2"], size: float) -> Float[np.ndarray, " _edge"]:
     count = max(int(np.ceil((inner[1] - inner[0]) / size)), 1)
     middle = np.linspace(*inner, count + 1) if inner[1] > inner[0] else inner[:1]
     return np.concatenate(
@@ -68,7 +68,7 @@ def _graded(box: Float[np.ndarray, "2"], inner: Float[np.ndarray, "2"], size: fl
     )
 
 
-def _growing(reach: float, size: float) -> Float[np.ndarray, " edge"]:
+def _growing(reach: float, size: float) -> Float[np.ndarray, " _edge"]:
     """Distances of edges that grow geometrically and end exactly at `reach`."""
     if reach <= 1e-9 * size:
         return np.zeros(0)
@@ -77,13 +77,13 @@ def _growing(reach: float, size: float) -> Float[np.ndarray, " edge"]:
     return distances * (reach / distances[-1])
 
 
-def centres(edges: list[Float[np.ndarray, " edge"]]) -> Float[np.ndarray, "cell space"]:
+def centres(edges: list[Float[np.ndarray, " _edge"]]) -> Float[np.ndarray, "cell space"]:
     """Centres of the cells of a grid, the last axis fastest."""
     middles = [0.5 * (each[1:] + each[:-1]) for each in edges]
     return np.stack([part.ravel() for part in np.meshgrid(*middles, indexing="ij")], axis=1)
 
 
-def grid_mesh(edges: list[Float[np.ndarray, " edge"]], keep: np.ndarray, axes: list[int], level: float = 0.0) -> Mesh:
+def grid_mesh(edges: list[Float[np.ndarray, " _edge"]], keep: np.ndarray, axes: list[int], level: float = 0.0) -> Mesh:
     """Make a mesh of some cells of a grid: hexahedra, or quadrilaterals in the plane.
 
     Args:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import reduce
-from typing import Self
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
@@ -35,7 +34,7 @@ class Errors:
         truth: Shaped[np.ndarray, "point component"],
         prediction: Shaped[np.ndarray, "point component"],
         weight: Shaped[np.ndarray, " point"] | None = None,
-    ) -> Self:
+    ) -> "Errors":
         """Sum up the errors at some points, each counted once or by its `weight`.
 
         Raises:
@@ -49,14 +48,14 @@ class Errors:
         sums = [float(weights @ np.square(part).sum(1)) for part in (error, true, true - mean)]
         if not np.isfinite(sums).all():
             raise ValueError(f"truth or prediction is NaN or infinite somewhere among {len(true)} points")
-        return cls(total, sums[0], sums[1], mean, sums[2])
+        return Errors(total, sums[0], sums[1], mean, sums[2])
 
-    def __add__(self, other: Self) -> Self:
+    def __add__(self, other: "Errors") -> "Errors":
         total = self.weight + other.weight
         if total == 0:
             return self
         step = other.mean - self.mean
-        return type(self)(
+        return Errors(
             total,
             self.error + other.error,
             self.square + other.square,
