@@ -86,20 +86,23 @@ def _tree_of_sample(
         return _nearest_first(points, centres, np.repeat(np.arange(len(centres)), counts), indices, radius, None)
     reach = min(max_count + 1, len(points))
     distance, index = (part.reshape(len(centres), reach) for part in tree.query(centres, reach, 0, 2, slack))
-    found = np.isfinite(distance)
-    # Where the last kept and the first dropped are equally far, the tree chose by its own order: look again.
-    tied = np.zeros(len(centres), bool)
-    if reach > max_count:
-        tied = found[:, -1] & (distance[:, -1] <= distance[:, -2] * (1 + 1e-12))
-    found[tied] = False
-    row, column = np.nonzero(found)
-    indices = index[row, column]
-    if tied.any():
-        again = np.flatnonzero(tied)
-        lists = tree.query_ball_point(centres[again], distance[again, -1] * (1 + 1e-9), return_sorted=False)
-        row = np.concatenate((row, np.repeat(again, [len(found) for found in lists])))
-        indices = np.concatenate((indices, *(np.asarray(found, np.int64) for found in lists)))
-    return _nearest_first(points, centres, row, indices, radius, max_count)
+    # The tree gives the nearest first. Among equals, and on the sphere, it decides by its own order and rounding: such
+    # rows are looked at again.
+    close = distance[:, 1:] <= distance[:, :-1] * (1 + 1e-12)
+    doubtful = (close & np.isfinite(distance[:, 1:])).any(1)
+    doubtful |= (np.isfinite(distance) & (distance > radius * (1 - 1e-9))).any(1)
+    index, found = index[:, :max_count], np.isfinite(distance[:, :max_count])
+    if doubtful.any():
+        again = np.flatnonzero(doubtful)
+        reached = np.where(np.isfinite(distance[again]), distance[again], 0).max(1)
+        lists = tree.query_ball_point(centres[again], reached * (1 + 1e-9), return_sorted=False)
+        row = np.repeat(np.arange(len(again)), [len(some) for some in lists])
+        candidates = np.concatenate([np.asarray(some, np.int64) for some in lists])
+        counts, nearest = _nearest_first(points, centres[again], row, candidates, radius, max_count)
+        found[again] = np.arange(found.shape[1]) < counts[:, None]
+        rows, columns = np.nonzero(found[again])
+        index[again[rows], columns] = nearest
+    return found.sum(1), index[found]
 
 
 def _nearest_first(

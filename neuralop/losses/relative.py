@@ -21,6 +21,6 @@ def relative_l2(
     if weight is not None:
         error, size = error * weight, size * weight
     error, size = error.sum(-1), size.sum(-1)
-    # The root of the ratio has no gradient where both agree exactly, unless the ratio is kept off zero.
+    # A root has no gradient at zero, where both agree exactly, so it is kept off zero.
     tiny = finfo(error.dtype).tiny
-    return (error / size.clamp(min=tiny)).clamp(min=tiny).sqrt().mean()
+    return (error.clamp(min=tiny).sqrt() / size.clamp(min=tiny).sqrt()).mean()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import pi
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -331,7 +331,7 @@ class ABUPT(nn.Module):
         condition: int = 0,
         supernodes: int | None = 16_384,
         radius: float = 0.25,
-    ) -> Self:
+    ) -> "ABUPT":
         """Build the published model, for positions scaled to boxes 1000 units wide.
 
         With branches `surface` of 4 and `volume` of 7 components, the DrivAerML layout, it has 8,751,179 parameters.
