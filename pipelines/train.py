@@ -359,7 +359,7 @@ def train(config: "Experiment", *, run: Path, resume: bool = False, operator: nn
     store = Store(config.data.store)
     last = _last(folder.path, resume)
     with _deterministic(settings.deterministic):
-        trainer = _trainer(config, store, operator, last)
+        trainer = _trainer(config, store, operator)
         state: Mapping[str, Any] = {"best": None, "seconds": 0.0}
         template: Mapping[str, Any]
         if last is not None:
@@ -495,7 +495,7 @@ def plan(config: "Experiment", *, operator: nn.Module | None = None, trials: int
     """
     settings: TrainingConfig = config.training
     store = Store(config.data.store)
-    trainer = _trainer(config, store, operator, None)
+    trainer = _trainer(config, store, operator)
     drawn = trainer.batches()
     trainer.update(drawn)
     _wait(trainer.device)
@@ -521,7 +521,7 @@ def plan(config: "Experiment", *, operator: nn.Module | None = None, trials: int
     )
 
 
-def _trainer(config: "Experiment", store: Store, operator: nn.Module | None, last: Path | None) -> Trainer:
+def _trainer(config: "Experiment", store: Store, operator: nn.Module | None) -> Trainer:
     settings: TrainingConfig = config.training
     spec = specify(
         store,
