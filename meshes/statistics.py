@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -32,13 +32,13 @@ class Moments:
     maximum: Float[np.ndarray, " component"]
 
     @classmethod
-    def none(cls, components: int) -> Self:
+    def none(cls, components: int) -> "Moments":
         """Return the moments of no values at all: the identity of `merge`."""
         zero = np.zeros(components)
         return cls(0, zero, zero, np.full(components, np.inf), np.full(components, -np.inf))
 
     @classmethod
-    def of(cls, values: Shaped[np.ndarray, "row component"], *, chunk: int = 1 << 18) -> Self:
+    def of(cls, values: Shaped[np.ndarray, "row component"], *, chunk: int = 1 << 18) -> "Moments":
         """Return the moments of some values, reading `chunk` rows at a time.
 
         Raises:
@@ -55,13 +55,13 @@ class Moments:
             moments = moments.merge(cls(len(block), mean, m2, block.min(axis=0), block.max(axis=0)))
         return moments
 
-    def merge(self, other: Self) -> Self:
+    def merge(self, other: "Moments") -> "Moments":
         """Return the moments of the values of both."""
         if not self.count or not other.count:
             return self if self.count else other
         count = self.count + other.count
         step = other.mean - self.mean
-        return type(self)(
+        return Moments(
             count,
             self.mean + step * (other.count / count),
             self.m2 + other.m2 + np.square(step) * (self.count * other.count / count),
@@ -80,7 +80,7 @@ class Moments:
         return {"count": self.count, **arrays}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
+    def from_json(cls, values: dict[str, Any]) -> "Moments":
         """Read what `to_json` wrote."""
         names = ("mean", "m2", "minimum", "maximum")
         return cls(int(values["count"]), *(np.array(values[name], dtype=np.float64) for name in names))

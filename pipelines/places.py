@@ -11,15 +11,11 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
+from meshes.kinds import dimensions
 from meshes.mesh import Mesh
 from pipelines.settings import nearest
 
 Association = Literal["cell", "point"]
-
-_CORNER_DIMENSIONS = {0: (0, 1, 2), 1: (3, 4, 21, 35), 2: (5, 6, 7, 8, 9, 22, 23, 28, 30, 34, 36, 37)}
-_DIMENSION = np.full(256, 3, dtype=np.int64)
-for _dimension, _types in _CORNER_DIMENSIONS.items():
-    _DIMENSION[list(_types)] = _dimension
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +81,7 @@ def surface_places(mesh: Mesh, where: Association, area_vector: Float[np.ndarray
         ValueError: there are no polygons with an area.
     """
     area = np.linalg.norm(area_vector, axis=1)
-    mask = (_DIMENSION[mesh.types] == 2) & (area > 0)
+    mask = (dimensions(mesh.types) == 2) & (area > 0)
     if not mask.any():
         raise ValueError(f"{mesh.source} has no polygons with an area; a surface branch needs the faces of the wall")
     size = float(np.median(area[mask] / span if span else np.sqrt(area[mask])))
@@ -111,7 +107,7 @@ def volume_places(mesh: Mesh, where: Association, span: float, notes: list[str])
     """
     from meshes.geometry.cells import cell_sizes
 
-    dimension = _DIMENSION[mesh.types]
+    dimension = dimensions(mesh.types)
     flat = not (dimension == 3).any()
     mask = dimension == (2 if flat else 3)
     if not mask.any():

@@ -182,7 +182,7 @@ class _Reading:
 
     def geometry(self, meshes: dict[str, Mesh]) -> StoredGeometry:
         """Return the body with triangles wound outwards."""
-        from meshes.geometry.surfaces import triangulate
+        from meshes.geometry.triangulation import triangulate
 
         source = self.config.geometry
         mesh = meshes[self.config.surfaces[0]] if source is None else self.mesh(self.case.file(source.file), None)

@@ -112,7 +112,7 @@ def _write_field(
 def _write(
     group: h5py.Group,
     name: str,
-    values: Shaped[np.ndarray, "point ..."],
+    values: Shaped[np.ndarray, "row ..."],
     order: Shaped[np.ndarray, " point"],
     dtype: np.dtype,
     what: str,
