@@ -58,7 +58,7 @@ def test_equals_the_published_form(message, measure, features):
 
 
 def test_keeps_the_nearest():
-    pooling, points = build(max_neighbours=2), draw(40)
+    pooling, points = build(radius=9.0, max_neighbours=2), draw(40)
     nearest = torch.cdist(points.position[0, :5], points.position[0]).argsort(1)[:, :2]
     offsets = torch.arange(0, 11, 2)
     torch.testing.assert_close(pooling(points)[0], build(radius=9.0)(points, (offsets, nearest.flatten()))[0])
