@@ -108,7 +108,9 @@ def inspect(
 def prepare(
     config: Annotated[str, typer.Argument(help="A YAML file, or the name of an experiment that ships: airfoil.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Settings to change: key.path=value.")] = None,
-    cluster: Annotated[str | None, typer.Option(help="Address of a Dask scheduler; by default local processes.")] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler; by default local processes.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Local worker processes; by default one per core.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first case that fails.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Prepare again what is already there.")] = False,
@@ -118,9 +120,7 @@ def prepare(
     from pipelines.config import load
     from pipelines.prepare import prepare as work
 
-    report = work(
-        load(config, overrides or []).data, cluster=cluster, workers=workers, strict=strict, force=force
-    )
+    report = work(load(config, overrides or []).data, cluster=cluster, workers=workers, strict=strict, force=force)
     _show(report.to_dict(), as_json, lambda _: report.render())
     if report.failed:
         raise typer.Exit(1)
