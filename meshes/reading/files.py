@@ -2,6 +2,7 @@
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from meshes.mesh import Mesh
 from meshes.reading.errors import ReadError
 from meshes.reading.merging import merge
 from meshes.reading.observed import observed
+from meshes.reading.ply import check_ply
 from meshes.reading.signatures import check_signature
 
 # VTK's reader for each ending, and the module that it lives in.
@@ -153,6 +155,8 @@ def _read_file(path: Path, arrays: Collection[str] | None) -> Mesh:
 def _read_any(path: Path, arrays: Collection[str] | None) -> Mesh:
     suffix = path.suffix.lower()
     check_signature(path, SUFFIXES)
+    if suffix == ".ply":
+        check_ply(path)
     with observed() as errors:
         reader = _reader(suffix)
         reader.SetFileName(str(path))
@@ -167,6 +171,8 @@ def _read_any(path: Path, arrays: Collection[str] | None) -> Mesh:
         mesh = Mesh.from_pyvista(dataset, str(path))
     except TypeError as error:
         raise ReadError(f"{path} cannot be used: {error}") from error
+    except ValueError as error:  # of the checks of Mesh
+        raise ReadError(f"{path} is damaged: {error}") from error
     if suffix in (".stl", ".obj"):
         return _welded(mesh)
     return mesh if arrays is None else _only(mesh, arrays)
@@ -200,18 +206,12 @@ def _only(mesh: Mesh, arrays: Collection[str]) -> Mesh:
     point_data, cell_data = (
         {name: array for name, array in data.items() if name in arrays} for data in (mesh.point_data, mesh.cell_data)
     )
-    return _replaced(mesh, point_data=point_data, cell_data=cell_data)
-
-
-def _replaced(mesh: Mesh, **parts: Any) -> Mesh:
-    from dataclasses import replace
-
-    return replace(mesh, **parts)
+    return replace(mesh, point_data=point_data, cell_data=cell_data)
 
 
 def _welded(mesh: Mesh) -> Mesh:
     first, place = _distinct(mesh.points)
-    return _replaced(mesh, points=mesh.points[first], connectivity=place[mesh.connectivity], point_data={})
+    return replace(mesh, points=mesh.points[first], connectivity=place[mesh.connectivity], point_data={})
 
 
 def _distinct(

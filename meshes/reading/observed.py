@@ -12,7 +12,7 @@ _LOCK = threading.Lock()
 def observed() -> Iterator[list[str]]:
     """Catch what VTK says inside the block; the list holds its errors, in order, once the block has ended.
 
-    Warnings are dropped: VTK warns of what its own readers lack, not of the file.
+    Other warnings are dropped: they tell what VTK's own readers lack, not what the file does.
     """
     from vtkmodules.vtkCommonCore import vtkLogger, vtkOutputWindow, vtkStringOutputWindow
 
@@ -32,10 +32,13 @@ def observed() -> Iterator[list[str]]:
 
 def _errors(output: str) -> list[str]:
     """Return what each error says, without the place in VTK's sources and the address of the object."""
-    said, keep = [], False
+    said, error = [], False
     for line in output.splitlines():
         if line.startswith(("ERROR:", "Warning:", "Generic Warning:", "Debug:")):
-            keep = line.startswith("ERROR:")
-        elif keep and line.strip():
-            said.append(line.split("): ", 1)[-1].strip())
+            error = line.startswith("ERROR:")
+        elif line.strip():
+            words = line.split("): ", 1)[-1].strip()
+            # The legacy reader only warns that the data ended early, and goes on with what memory held.
+            if error or words.startswith("Error"):
+                said.append(words)
     return said
