@@ -166,7 +166,7 @@ def find(run: str | Path, which: Which = "best") -> Path:
 
         run = resolve(str(run))
     path = Path(run)
-    if (path / MANIFEST).exists() and (path / SPEC).exists():
+    if any((path / name).exists() for name in (SPEC, WEIGHTS)):
         return path
     folder = path / FOLDER
     found = (marked(folder, which) if folder.is_dir() else None) or marked(folder, "last")

@@ -17,6 +17,7 @@ from meshes.fields import FieldSpec
 from pipelines.bodies import AXES, Body, measure_body
 from pipelines.expressions import evaluate, names_in
 from pipelines.forces import Conventions, ForceConfig
+from pipelines.settings import read
 
 Feature = Literal["normal", "log_distance", "bounded_distance"]
 
@@ -136,11 +137,9 @@ class SurrogateSpec:
         """Read what `to_json` wrote.
 
         Raises:
-            ValueError: a key is missing, unknown or of the wrong type.
+            ValueError: it is no JSON, or a key is missing, unknown or of the wrong type.
         """
-        from pydantic import TypeAdapter
-
-        return TypeAdapter(cls).validate_json(text)
+        return read(cls, json.loads(text), "operator.json")
 
     @property
     def axes(self) -> list[int]:

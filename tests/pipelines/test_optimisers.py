@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pipelines.optimisers import AdamWConfig, Lion, LionConfig, MuonConfig, schedule
+
+
+def module():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 32), nn.GELU(), nn.Linear(32, 48), nn.GELU(), nn.Linear(48, 2))
+
+
+@pytest.mark.parametrize("config", [AdamWConfig(), LionConfig(learning_rate=1e-3), MuonConfig()], ids=lambda c: c.kind)
+def test_each_optimiser_fits_a_function_and_moves_every_parameter(config):
+    operator = module()
+    before = [parameter.detach().clone() for parameter in operator.parameters()]
+    optimisers = config.build(operator)
+    place = torch.randn(256, 3)
+    target = torch.stack([place[:, 0].sin(), place[:, 1] * place[:, 2]], 1)
+    losses = []
+    for _ in range(150):
+        loss = (operator(place) - target).square().mean()
+        loss.backward()
+        for optimiser in optimisers:
+            optimiser.step()
+            optimiser.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < 0.3 * losses[0]
+    assert all(not torch.equal(a, b) for a, b in zip(before, operator.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("config", [AdamWConfig(), LionConfig(), MuonConfig()], ids=lambda c: c.kind)
+def test_each_parameter_has_one_optimiser_and_only_matrices_decay(config):
+    operator = module()
+    groups = [group for optimiser in config.build(operator) for group in optimiser.param_groups]
+    owned = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(owned) == sorted(map(id, operator.parameters()))
+    for group in groups:
+        assert all((parameter.ndim >= 2) == (group["weight_decay"] > 0) for parameter in group["params"])
+
+
+def test_muon_takes_hidden_matrices_only():
+    operator = module()
+    muon, rest = MuonConfig().build(operator)
+    assert [tuple(parameter.shape) for parameter in muon.param_groups[0]["params"]] == [(48, 32)]
+    assert {tuple(parameter.shape) for group in rest.param_groups for parameter in group["params"]} >= {
+        (32, 3),
+        (2, 48),
+    }
+
+
+def test_lion_is_its_algorithm():
+    rng = np.random.default_rng(0)
+    weight, momentum = rng.normal(size=(4, 3)), np.zeros((4, 3))
+    parameter = nn.Parameter(torch.tensor(weight))
+    optimiser = Lion([parameter], lr=0.01, betas=(0.9, 0.99), weight_decay=0.1)
+    for _ in range(5):
+        gradient = rng.normal(size=(4, 3))
+        weight = weight - 0.01 * (np.sign(0.9 * momentum + 0.1 * gradient) + 0.1 * weight)
+        momentum = 0.99 * momentum + 0.01 * gradient
+        parameter.grad = torch.tensor(gradient)
+        optimiser.step()
+        np.testing.assert_allclose(parameter.detach().numpy(), weight, rtol=1e-12)
+
+
+def test_the_schedule_rises_falls_and_ends_at_its_floor():
+    factors = np.array([schedule(step, 100, warmup=0.1, floor=0.05) for step in range(101)])
+    np.testing.assert_allclose(factors[:10], np.arange(1, 11) / 10)
+    assert factors[10] == 1
+    assert (np.diff(factors[10:]) < 0).all()
+    assert factors[100] == pytest.approx(0.05)
+    assert factors[55] == pytest.approx((1 + 0.05) / 2)
+    assert schedule(0, 10, warmup=0, floor=0.5) == 1
+    assert schedule(500, 100, warmup=0.1, floor=0.05) == pytest.approx(0.05)
+
+
+def test_impossible_settings_are_refused():
+    with pytest.raises(ValueError, match="learning_rate is 0"):
+        AdamWConfig(learning_rate=0)
+    with pytest.raises(ValueError, match="weight_decay is -1"):
+        LionConfig(weight_decay=-1)
+    with pytest.raises(ValueError, match=r"a decay rate of moments is 1\.0"):
+        MuonConfig(momentum=1.0)
