@@ -58,7 +58,7 @@ class ForceConfig:
         drag_direction: direction of drag, made to unit length.
         lift_direction: direction of lift, made to unit length.
         reference_force: force [N] to divide by, in place of ½ density speed² reference_area.
-        reported: parameters of the case file that hold what the solver reported, such as
+        reported: what the solver reported, parameters of the case file or expressions of them, such as
             `{drag_coefficient: Cd}`; `prepare` compares them with what it integrates.
         tolerance: how far a reported coefficient may be from the integrated one.
     """
@@ -325,7 +325,6 @@ def forces(
         OSError: a file cannot be read.
     """
     from meshes.geometry.surfaces import triangulate
-
     from meshes.reading import read
     from pipelines.bodies import measure_body
 
@@ -350,12 +349,19 @@ def forces(
     extent = extent_of(vertices, axis)
     result = integrate(vectors, data[PRESSURE], data.get(SHEAR), conventions, names, extent=extent)
     told = None if settings is None else coefficients(result, settings, names)
-    reported = (
-        {}
-        if settings is None
-        else {name: names[parameter] for name, parameter in settings.reported.items() if parameter in names}
-    )
+    reported = {} if settings is None else _reported(settings, names)
     return ForceReport(file, result, told, arrays, reported)
+
+
+def _reported(settings: ForceConfig, names: Mapping[str, float]) -> dict[str, float]:
+    """Coefficients that the solver reported, as far as the case's parameters tell."""
+    from pipelines.expressions import names_in
+
+    return {
+        name: number(expression, names, f"forces.reported.{name}")
+        for name, expression in settings.reported.items()
+        if names_in(expression) <= set(names)
+    }
 
 
 def oriented_area_vectors(mesh: Mesh, axes: Sequence[int], symmetry: int | None) -> Float[np.ndarray, "cell 3"]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-SCRIPT = '''"""The pictures of this folder in ParaView: render with `pvpython view.py`, look with `paraview --script=view.py`."""
+SCRIPT = '''"""These pictures in ParaView: `pvpython view.py` renders them, `paraview --script=view.py` shows them."""
 
 import json
 import os

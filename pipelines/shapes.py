@@ -130,11 +130,13 @@ def shape(mesh: Mesh, spec: SurrogateSpec, *, keep_cells: bool = False) -> Shape
         ValueError: the surface has no area, or it cannot be told which side of it is out.
     """
     from meshes.geometry.cells import area_vectors
-    from meshes.geometry.surfaces import outward, remesh, triangulate
+    from meshes.geometry.surfaces import remesh, triangulate, wind_outwards
     from meshes.geometry.symmetry import Mirror
 
     warnings: list[str] = []
-    oriented, _ = outward(mesh, space=tuple(spec.axes), symmetry=spec.symmetry_axis)
+    oriented, report = wind_outwards(mesh, space=tuple(spec.axes), symmetry=spec.symmetry_axis)
+    if report.repaired:
+        warnings.append(f"{report.repaired} cells of the surface were wound against their neighbours and were turned")
     vertices, triangles, _ = triangulate(oriented)
     vertices = np.asarray(vertices, np.float64)
     if len(spec.axes) == 2:
