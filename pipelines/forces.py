@@ -1,15 +1,13 @@
 """Forces on a body: pressure and wall shear integrated over its surface, and the coefficients they make."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from meshes.fields import FieldSpec
 from meshes.mesh import Mesh
 
 Number = float | str
@@ -285,17 +283,6 @@ class ForceReport:
         return "\n".join(lines)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Meaning:
-    """What the arrays of a surface mean."""
-
-    arrays: dict[str, str] = field(default_factory=dict)
-    conventions: Conventions = field(default_factory=Conventions)
-    config: ForceConfig | None = None
-    parameters: dict[str, float] = field(default_factory=dict)
-    axes: tuple[int, ...] = (0, 1, 2)
-
-
 def forces(
     path: str | Path,
     *,
@@ -327,24 +314,26 @@ def forces(
     from meshes.geometry.surfaces import triangulate
     from meshes.reading import read
     from pipelines.bodies import measure_body
+    from pipelines.meanings import meaning_of
 
-    path = Path(path)
-    given = dict(parameters or {})
-    meaning = _meaning(path, config, given)
-    arrays = meaning.arrays | {
-        name: array for name, array in ((PRESSURE, pressure), (SHEAR, shear)) if array is not None
-    }
+    path, given = Path(path), dict(parameters or {})
+    meaning = meaning_of(path, config)
+    chosen = {name: array for name, array in ((PRESSURE, pressure), (SHEAR, shear)) if array is not None}
+    arrays = meaning.arrays | chosen
     if PRESSURE not in arrays:
         raise ValueError(f"{path}: which array is the pressure? Give an experiment, run or store with --config")
-    conventions = conventions or meaning.conventions
-    settings = settings or meaning.config
-    file = _surface_file(path)
+    conventions, settings = conventions or meaning.conventions, settings or meaning.settings
+    file = surface_file(path, meaning.file)
     mesh = read(file, arrays=list(arrays.values()))
+    if any(name not in mesh.cell_data and name not in mesh.point_data for name in arrays.values()):
+        mesh = read(file)  # so that the error can say which arrays there are
+    if meaning.metres != 1:
+        mesh = replace(mesh, points=np.asarray(mesh.points, np.float64) * meaning.metres)
     axis = conventions.mirrored_axis
     vectors = oriented_area_vectors(mesh, meaning.axes, axis)
     vertices, triangles, _ = triangulate(mesh)
     body = measure_body(vertices, triangles, space=meaning.axes, symmetry=axis)
-    names = meaning.parameters | body.parameters | given
+    names = body.parameters | meaning.parameters | given
     data, vectors = _values(mesh, arrays, vectors)
     extent = extent_of(vertices, axis)
     result = integrate(vectors, data[PRESSURE], data.get(SHEAR), conventions, names, extent=extent)
@@ -412,94 +401,16 @@ def _values(
     raise ValueError(f"{mesh.source}: {' and '.join(arrays.values())} should both stand at cells or both at points")
 
 
-def _surface_file(path: Path) -> Path:
+def surface_file(path: Path, name: str | None = None) -> Path:
+    """Find the surface in the folder of a prediction or a case, or take the file itself.
+
+    Raises:
+        FileNotFoundError: the folder holds no such file.
+    """
     if not path.is_dir():
         return path
-    file = path / "surface.vtp"
+    file = path / (name or "surface.vtp")
     if not file.exists():
         there = ", ".join(sorted(each.name for each in path.iterdir())) or "nothing"
-        raise FileNotFoundError(f"{path} holds no surface.vtp, but {there}: give the surface file itself")
+        raise FileNotFoundError(f"{path} holds no {file.name}, but {there}: give the surface file itself")
     return file
-
-
-def _meaning(path: Path, config: str | Path | None, given: Mapping[str, float]) -> _Meaning:
-    """Find out what the arrays of a file mean."""
-    folder = path if path.is_dir() else path.parent
-    if config is None:
-        record = folder / "prediction.json"
-        return _from_prediction(record) if record.exists() else _Meaning()
-    if (Path(config) / "cases").is_dir() and (Path(config) / "manifest.json").exists():
-        return _from_store(Path(config), folder.name)
-    if Path(config).is_dir() or str(config).startswith("runs:/"):
-        return _from_run(config, given)
-    return _from_experiment(str(config), path)
-
-
-def _from_prediction(file: Path) -> _Meaning:
-    from pydantic import TypeAdapter
-
-    record = json.loads(file.read_text(encoding="utf-8"))
-    settings = record["force_settings"]
-    fields = {name: field for each in record["fields"].values() for name, field in each.items()}
-    surface = record["fields"].get("surface", fields)
-    return _Meaning(
-        arrays={name: surface[name]["array"] for name in (PRESSURE, SHEAR) if name in surface},
-        conventions=TypeAdapter(Conventions).validate_python(record["conventions"]),
-        config=None if settings is None else TypeAdapter(ForceConfig).validate_python(settings),
-        parameters=record["parameters"],
-        axes=tuple("xyz".index(axis) for axis in record["space"]),
-    )
-
-
-def _from_store(folder: Path, case: str) -> _Meaning:
-    from pydantic import TypeAdapter
-
-    from meshes.stores import Store
-
-    store = Store(folder)
-    settings = store.manifest["forces"]
-    surfaces = {branch: store.fields[branch] for branch, kind in store.kinds.items() if kind == "surface"}
-    return _Meaning(
-        arrays=_force_arrays(surfaces),
-        conventions=TypeAdapter(Conventions).validate_python(store.manifest["conventions"]),
-        config=None if settings is None else TypeAdapter(ForceConfig).validate_python(settings),
-        parameters=store.case(case).parameters if case in store else {},
-        axes=tuple("xyz".index(axis) for axis in store.space),
-    )
-
-
-def _from_run(run: str | Path, given: Mapping[str, float]) -> _Meaning:
-    from pipelines.checkpoints import find, load
-
-    spec = load(find(run)).spec
-    surfaces = {branch: spec.fields[branch] for branch, kind in spec.kinds.items() if kind == "surface"}
-    return _Meaning(
-        arrays=_force_arrays(surfaces),
-        conventions=spec.conventions,
-        config=spec.forces,
-        parameters=spec.constants | dict(given),
-        axes=tuple(spec.axes),
-    )
-
-
-def _from_experiment(config: str, path: Path) -> _Meaning:
-    from pipelines.config import load_data
-    from pipelines.parameters import read_parameters
-    from pipelines.sources import RawCase
-
-    data = load_data(config)
-    folder = path if path.is_dir() else path.parent
-    return _Meaning(
-        arrays=_force_arrays({name: data.branches[name].fields for name in data.surfaces}),
-        conventions=data.conventions,
-        config=data.forces,
-        parameters=read_parameters(RawCase(folder.name, folder, folder), data.parameters),
-        axes=data.axes,
-    )
-
-
-def _force_arrays(branches: Mapping[str, Mapping[str, FieldSpec]]) -> dict[str, str]:
-    for fields in branches.values():
-        if PRESSURE in fields:
-            return {name: fields[name].array for name in (PRESSURE, SHEAR) if name in fields}
-    return {}

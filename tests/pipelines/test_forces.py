@@ -163,7 +163,7 @@ def test_drag_of_a_generated_case(stokes_cases) -> None:
         parameters=case_numbers(case),
     )
     scale = np.linalg.norm(case["force"])
-    np.testing.assert_allclose(report.forces.force, case["force"], atol=2e-3 * scale)
+    np.testing.assert_allclose(report.forces.force, case["force"], atol=5e-3 * scale)  # 320 triangles
     assert report.coefficients is not None
     assert report.coefficients.drag_coefficient == pytest.approx(report.forces.force[0])
     assert "drag coefficient" in report.render()

@@ -1,0 +1,145 @@
+"""What the arrays of a surface file mean: told by a prediction, an experiment, a store or a run."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from meshes.fields import FieldSpec
+from pipelines.forces import PRESSURE, SHEAR, Conventions, ForceConfig
+from pipelines.specification import AXES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meaning:
+    """What must be known of a surface file before forces can be integrated over it.
+
+    Attributes:
+        arrays: which array is the pressure, and which the wall shear stress.
+        conventions: of both.
+        settings: what makes coefficients of forces.
+        parameters: numbers of the case, and of the whole body where they are known better than from the surface.
+        axes: that count.
+        file: name of the surface in its folder.
+        metres: what one unit of length in the file is.
+    """
+
+    arrays: dict[str, str] = field(default_factory=dict)
+    conventions: Conventions = field(default_factory=Conventions)
+    settings: ForceConfig | None = None
+    parameters: dict[str, float] = field(default_factory=dict)
+    axes: tuple[int, ...] = (0, 1, 2)
+    file: str | None = None
+    metres: float = 1.0
+
+
+def meaning_of(path: Path, config: str | Path | None) -> Meaning:
+    """Find out what the arrays of a file mean.
+
+    Args:
+        path: the file, or the folder of a prediction or of a case.
+        config: an experiment, a store or a run; by default `prediction.json` beside the file is asked.
+    """
+    folder = path if path.is_dir() else path.parent
+    if config is None:
+        record = folder / "prediction.json"
+        return _from_prediction(record) if record.exists() else Meaning()
+    if (Path(config) / "statistics.json").exists():
+        return _from_store(Path(config), folder.name)
+    if Path(config).is_dir() or str(config).startswith("runs:/"):
+        return _from_run(config)
+    return _from_experiment(str(config), path)
+
+
+def _from_prediction(file: Path) -> Meaning:
+    record = json.loads(file.read_text(encoding="utf-8"))
+    surface = next(
+        (each for each in record["fields"].values() if PRESSURE in each and not _is_volume(record, each)), {}
+    )
+    return Meaning(
+        arrays={name: surface[name]["array"] for name in (PRESSURE, SHEAR) if name in surface},
+        conventions=_read(Conventions, record["conventions"]),
+        settings=_read(ForceConfig, record["force_settings"]),
+        parameters=record["parameters"],
+        axes=_axes(record["space"]),
+    )
+
+
+def _from_store(folder: Path, case: str) -> Meaning:
+    from meshes.stores import Store
+    from pipelines.bodies import measure_body
+
+    store = Store(folder)
+    conventions, axes = _read(Conventions, store.manifest["conventions"]), _axes(store.space)
+    parameters: dict[str, float] = {}
+    if case in store:
+        stored = store.case(case)
+        body = measure_body(*stored.geometry(), space=axes, symmetry=conventions.mirrored_axis)
+        parameters = stored.parameters | body.parameters
+    return Meaning(
+        arrays=_arrays({branch: store.fields[branch] for branch, kind in store.kinds.items() if kind == "surface"}),
+        conventions=conventions,
+        settings=_read(ForceConfig, store.manifest.get("forces")),
+        parameters=parameters,
+        axes=axes,
+    )
+
+
+def _from_run(run: str | Path) -> Meaning:
+    from pipelines.checkpoints import find, load
+
+    spec = load(find(run)).spec
+    return Meaning(
+        arrays=_arrays({branch: spec.fields[branch] for branch, kind in spec.kinds.items() if kind == "surface"}),
+        conventions=spec.conventions,
+        settings=spec.forces,
+        parameters=spec.constants,
+        axes=tuple(spec.axes),
+    )
+
+
+def _from_experiment(config: str, path: Path) -> Meaning:
+    from meshes.geometry.surfaces import triangulate
+    from meshes.reading import read
+    from pipelines.bodies import measure_body
+    from pipelines.config import load_data
+    from pipelines.parameters import read_parameters
+    from pipelines.sources import METRES, RawCase
+
+    data = load_data(config)
+    case = RawCase(path.name, path, path) if path.is_dir() else RawCase(path.parent.name, path.parent, path)
+    parameters, metres = read_parameters(case, data.parameters), METRES[data.unit_of_length]
+    if data.geometry is not None:
+        vertices, triangles, _ = triangulate(read(case.file(data.geometry.file), arrays=[]))
+        body = measure_body(vertices * metres, triangles, space=data.axes, symmetry=data.conventions.mirrored_axis)
+        parameters |= body.parameters
+    surfaces = {name: data.branches[name] for name in data.surfaces}
+    first = next((branch for branch in surfaces.values() if PRESSURE in branch.fields), None)
+    return Meaning(
+        arrays=_arrays({name: branch.fields for name, branch in surfaces.items()}),
+        conventions=data.conventions,
+        settings=data.forces,
+        parameters=parameters,
+        axes=data.axes,
+        file=None if first is None or not path.is_dir() else case.file(first.file).name,
+        metres=metres,
+    )
+
+
+def _arrays(branches: Mapping[str, Mapping[str, FieldSpec]]) -> dict[str, str]:
+    for fields in branches.values():
+        if PRESSURE in fields:
+            return {name: fields[name].array for name in (PRESSURE, SHEAR) if name in fields}
+    return {}
+
+
+def _axes(space: Any) -> tuple[int, ...]:
+    return tuple(AXES.index(axis) for axis in space)
+
+
+def _read(schema: Any, value: Any) -> Any:
+    """Read a dataclass back from JSON."""
+    from pydantic import TypeAdapter
+
+    return None if value is None else TypeAdapter(schema).validate_python(value)
