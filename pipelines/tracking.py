@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -181,7 +182,8 @@ class Tracker:
         from mlflow.entities import Param
 
         known = set(client.get_run(run_id).data.params)
-        new = [Param(name, text[:LONGEST_PARAMETER]) for name, text in self.parameters.items() if name not in known]
+        named = {_name(name): text[:LONGEST_PARAMETER] for name, text in self.parameters.items()}
+        new = [Param(name, text) for name, text in named.items() if name not in known]
         for start in range(0, len(new), PARAMETERS_A_CALL):
             client.log_batch(run_id, params=new[start : start + PARAMETERS_A_CALL])
 
@@ -203,7 +205,7 @@ class Tracker:
                 if len(batch) + len(values) > METRICS_A_CALL:
                     yield batch, position
                     batch = []
-                batch += [Metric(name, float(value), moment, step) for name, value in values.items()]
+                batch += [Metric(_name(name), float(value), moment, step) for name, value in values.items()]
                 position += len(line)
         if batch:
             yield batch, position
@@ -240,13 +242,18 @@ def start(config: TrackingConfig, run: Path, parameters: Mapping[str, Any], log:
 
 def flatten(tree: Any, path: str = "") -> dict[str, str]:
     """Bring nested settings to dotted names and texts, as MLflow keeps parameters."""
-    if isinstance(tree, Mapping) and tree:
+    if isinstance(tree, Mapping) and (tree or not path):
         return {
             name: text
             for key, value in tree.items()
             for name, text in flatten(value, f"{path}.{key}" if path else str(key)).items()
         }
     return {path: tree if isinstance(tree, str) else json.dumps(tree, ensure_ascii=False, default=str)}
+
+
+def _name(name: str) -> str:
+    """Replace what MLflow does not allow in names."""
+    return re.sub(r"[^\w\-. :/]", "_", name, flags=re.ASCII)
 
 
 def absolute_uri(uri: str | None) -> str:
