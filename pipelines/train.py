@@ -23,6 +23,7 @@ from pipelines.batches import Batch, Sampler, SamplingConfig, batches
 from pipelines.ensemble import pick_device
 from pipelines.optimisers import AdamWConfig, OptimiserConfig, schedule, trainable
 from pipelines.runs import CONFIG, ENVIRONMENT, Progress, RunFolder, clock, environment
+from pipelines.settings import to_dict
 from pipelines.specification import InputConfig, SurrogateSpec, Units
 from pipelines.specify import pool_template, specify
 from pipelines.surrogate import Surrogate, build_operator
@@ -525,7 +526,7 @@ def _trainer(config: "Experiment", store: Store, operator: nn.Module | None) -> 
     settings: TrainingConfig = config.training
     spec = specify(
         store,
-        operator=dataclasses.asdict(config.operator),
+        operator=to_dict(config.operator),
         sampling=settings.sampling,
         inputs=settings.inputs,
         conventions=config.data.conventions,
@@ -561,9 +562,9 @@ def _check_same(config: "Experiment", store: Store, checkpoint: checkpoints.Chec
 
 
 def _bound(config: "Experiment") -> dict[str, Any]:
-    training = dataclasses.asdict(config.training)
+    training = to_dict(config.training)
     kept = {name: value for name, value in training.items() if name not in FREE}
-    return {"operator": dataclasses.asdict(config.operator), "training": kept}
+    return {"operator": to_dict(config.operator), "training": kept}
 
 
 def _record(config: "Experiment", folder: RunFolder, trainer: Trainer) -> None:
