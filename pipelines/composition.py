@@ -17,19 +17,21 @@ _SUFFIX = ".yaml"
 def compose(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Tree:
     """Merge the fragments that a file extends, in order, then the file, then the overrides.
 
-    Sections merge key by key, anything else replaces. A changed `kind` drops the settings of the old kind, and `null`
-    over a section removes it. Fragments are looked for beside the file and among those that ship. Relative paths
-    inside a configuration are relative to the folder that the command runs in.
+    Sections of files merge key by key, anything else replaces; an override replaces what stands at its path. A changed
+    `kind` drops the settings of the old kind, and `null` over a section removes it. Fragments are looked for beside
+    the file and among those that ship. Relative paths inside a configuration start at the folder that the command runs
+    in.
 
     Raises:
         ConfigError: a file is not there or no YAML, fragments extend each other in a circle, or an override is not
             `key.path=value` or goes through something that is no section.
     """
     tree = _compose(_find_experiment(path), ())
-    changes: Tree = {}
-    for override in overrides:
-        _insert(changes, override, tree)
-    return _merge(tree, changes)
+    changes = [_split(override) for override in overrides]
+    # A kind first, since it drops the settings of the old one: the order of overrides should not matter there.
+    for keys, text, override in sorted(changes, key=lambda change: change[0][-1] != "kind"):
+        _assign(tree, keys, _parse(text, f"override {override!r}"), override)
+    return tree
 
 
 def to_yaml(tree: Tree) -> str:
@@ -108,24 +110,26 @@ def _parse(text: str, where: str) -> Any:
         raise ConfigError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
 
 
-def _insert(changes: Tree, override: str, tree: Tree) -> None:
+def _split(override: str) -> tuple[list[str], str, str]:
     path, separator, text = override.partition("=")
     keys = path.strip().split(".")
     if not separator or not all(keys):
         raise ConfigError(f"override {override!r} should be key.path=value, such as training.steps=2000")
-    section: Tree = changes
-    below: Any = tree
+    return keys, text, override
+
+
+def _assign(tree: Tree, keys: list[str], value: Any, override: str) -> None:
+    section = tree
     for depth, key in enumerate(keys[:-1], 1):
         section = section.setdefault(key, {})
-        below = below.get(key) if isinstance(below, dict) else None
-        for there in (section, below):
-            if there is not None and not isinstance(there, dict):
-                path = ".".join(keys[:depth])
-                raise ConfigError(f"override {override!r}: {path} is {say(there)}, which has no keys")
-    value = _parse(text, f"override {override!r}")
-    if isinstance(section.get(keys[-1]), dict) and isinstance(value, dict):
-        value = _merge(section[keys[-1]], value)
-    section[keys[-1]] = value
+        if not isinstance(section, dict):
+            raise ConfigError(f"override {override!r}: {'.'.join(keys[:depth])} is {say(section)}, which has no keys")
+    if keys[-1] == "kind" and section.get("kind", value) != value:
+        section.clear()
+    if value is None and isinstance(section.get(keys[-1]), dict):
+        del section[keys[-1]]
+    else:
+        section[keys[-1]] = value
 
 
 def _merge(below: Tree, above: Tree) -> Tree:
@@ -171,11 +175,17 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> Tree:
     return content
 
 
+def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    return int(node.value, 0 if node.value[:2] in ("0o", "0x") else 10)
+
+
 def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
-    return float(node.value.replace(".inf", "inf").replace(".Inf", "inf").replace(".nan", "nan").replace(".NaN", "nan"))
+    name = node.value.lower().lstrip("+-")
+    return float(node.value.replace(".", "", 1) if name in (".inf", ".nan") else node.value)
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+_Loader.add_constructor("tag:yaml.org,2002:int", _int)
 _Loader.add_constructor("tag:yaml.org,2002:float", _float)
 for _class in (_Loader, _Dumper):
     for _tag, _pattern, _first in (

@@ -107,7 +107,8 @@ class SplitConfig:
         if sum(ways) != 1:
             told = "none" if not any(ways) else "several"
             message = f"splits should be told in one way: validation and test, or fractions, or file; got {told}"
-            raise ValueError(f"{message}. For example fractions: {{validation: 0.1, test: 0.1}}")
+            remedy = "set the others to null" if any(ways) else "for example fractions: {validation: 0.1, test: 0.1}"
+            raise ValueError(f"{message}; {remedy}")
         if any(not 0 <= part < 1 for part in self.fractions.values()) or sum(self.fractions.values()) >= 1:
             raise ValueError(f"fractions {self.fractions} should be between 0 and 1 and leave some for training")
 

@@ -5,8 +5,6 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
-import numpy as np
-
 from pipelines.forces import ForceConfig, Forces, coefficients
 
 # What a reported coefficient may be in terms of the integrated one: factors on the pressure and the friction part.
@@ -48,8 +46,6 @@ def _cause(forces: Forces, config: ForceConfig, parameters: Mapping[str, float],
     """Name the simplest change that would explain the reported coefficients."""
     tolerance = {name: max(config.tolerance, 0.01 * abs(value)) for name, value in reported.items()}
     for (factor, scaling), (sign, factors) in product(_scales(forces.density).items(), _SIGNS.items()):
-        if not factor and not sign:
-            continue
         pressure, friction = (
             np.multiply(part, scaling * by)
             for part, by in zip((forces.pressure, forces.friction), factors, strict=True)
@@ -57,6 +53,10 @@ def _cause(forces: Forces, config: ForceConfig, parameters: Mapping[str, float],
         changed = coefficients(replace(forces, pressure=pressure, friction=friction), config, parameters).to_dict()
         if all(abs(changed[name] - value) <= tolerance[name] for name, value in reported.items()):
             return "likely " + " and ".join(each for each in (factor, sign) if each)
+    values = coefficients(forces, config, parameters).to_dict()
+    largest = max(abs(value) for value in reported.values())
+    if all(abs(values[name] - value) <= 0.05 * largest for name, value in reported.items()):
+        return "close, so likely fields and coefficients are of different iterations, or means over different ones"
     return "no single sign, density or half area explains it; see the sections conventions and forces"
 
 
