@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from meshes.geometry.hierarchy import Hierarchy, Pairs
 
@@ -54,7 +54,7 @@ class ClosestPoints:
         self._hierarchy = Hierarchy.build(self.corners.mean(1))
         self._boxes = _boxes(self._hierarchy, self.corners)
         samples, self._sampled = _samples(self.corners)
-        self._tree = cKDTree(samples)
+        self._tree = KDTree(samples)
 
     def query(
         self, position: Float[np.ndarray, "point 3"]

@@ -2,7 +2,7 @@
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 # Distances that differ by less than this part are compared again, with ties decided by position. It covers how
 # differently the tree and numpy round.
@@ -106,7 +106,7 @@ def _all(points: np.ndarray, centres: np.ndarray, radius: float) -> tuple[np.nda
     if np.isinf(radius):
         owner, index = np.divmod(np.arange(len(centres) * len(points)), len(points))
     else:
-        found = cKDTree(centres).sparse_distance_matrix(cKDTree(points), radius * (1 + CLOSE), output_type="ndarray")
+        found = KDTree(centres).sparse_distance_matrix(KDTree(points), radius * (1 + CLOSE), output_type="ndarray")
         owner, index = found["i"].astype(np.int64), found["j"].astype(np.int64)
     return _ordered(points, centres, owner, index, radius)
 
@@ -124,7 +124,7 @@ def _ordered(
 
 def _capped(points: np.ndarray, centres: np.ndarray, radius: float, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Count and list the nearest few within the radius."""
-    tree = cKDTree(points)
+    tree = KDTree(points)
     # One more than asked for tells whether the last place is contested. The tree looks strictly within its bound.
     ranks = np.arange(1, min(count + 1, len(points)) + 1)
     distance, index = tree.query(centres, k=ranks, distance_upper_bound=max(radius * (1 + 2 * CLOSE), 1e-150))

@@ -65,7 +65,7 @@ class Ellipsoid:
         return (direction * self.axes) @ self.rotation.T + self.centre
 
     def normal(self, position: Float[np.ndarray, "point 3"]) -> Float[np.ndarray, "point 3"]:
-        """Unit normal, out of the body, of the concentric ellipsoid of equal shape through each point."""
+        """Give the unit normal, out of the body, of the concentric ellipsoid of equal shape through each point."""
         gradient = self.to_body(position) / self.axes**2
         return gradient / np.linalg.norm(gradient, axis=1, keepdims=True) @ self.rotation.T
 

@@ -13,6 +13,9 @@ from jaxtyping import Float, Int
 from scipy.optimize import brentq
 from scipy.spatial.transform import Rotation
 
+from meshes.kinds import WEDGE
+from meshes.mesh import Mesh
+from meshes.writing import write
 from pipelines.generate.ellipsoid import Ellipsoid, StokesFlow
 
 UNITS = {
@@ -59,7 +62,7 @@ class Layers:
         count, total = self.count, self.far / self.height
         if count == 1 or total <= count * (1 + 1e-9):
             return np.linspace(0, self.far, count + 1)
-        ratio = brentq(lambda q: (q**count - 1) / (q - 1) - total, 1 + 1e-12, 1 + total)
+        ratio: float = brentq(lambda q: (q**count - 1) / (q - 1) - total, 1 + 1e-12, 1 + total)  # type: ignore[assignment]
         return self.height * (ratio ** np.arange(count + 1) - 1) / (ratio - 1)
 
 
@@ -117,7 +120,7 @@ def generate_stokes(
         raise ValueError(f"max_aspect is {max_aspect}; expected at least 1")
     if count < 0 or out_of_range < 0:
         raise ValueError(f"count is {count} and out_of_range {out_of_range}; expected none below zero")
-    mesh = Layers(subdivisions=subdivisions, count=layers, first=first_layer, far=far)
+    meshed = Layers(subdivisions=subdivisions, count=layers, first=first_layer, far=far)
     out = Path(out)
     cases = [
         draw_case(f"stokes_{number:04d}", (seed, number), (1.0, max_aspect), vary_scale) for number in range(count)
@@ -126,11 +129,11 @@ def generate_stokes(
         draw_case(f"out_of_range_{number:04d}", (seed, number, 1), (max_aspect, 2.5 * max_aspect), vary_scale)
         for number in range(out_of_range)
     ]
-    write = partial(write_case, out, mesh=mesh)
+    work = partial(write_case, out, layers=meshed)
     if workers == 1:
-        return [write(case) for case in cases]
+        return [work(case) for case in cases]
     with ProcessPoolExecutor(workers) as pool:
-        return list(pool.map(write, cases))
+        return list(pool.map(work, cases))
 
 
 def draw_case(
@@ -187,24 +190,29 @@ def case_flow(case: dict[str, Any]) -> StokesFlow:
     return StokesFlow(ellipsoid, np.array(case["stream"]), case["viscosity"])
 
 
-def write_case(out: Path, case: dict[str, Any], *, mesh: Layers) -> Path:
+def write_case(out: Path, case: dict[str, Any], *, layers: Layers) -> Path:
     """Write the folder of a case unless it is there, complete and the same."""
     folder = out / case["name"]
-    record = case | {"mesh": {"subdivisions": mesh.subdivisions, "layers": mesh.count, "first_layer": mesh.height,
-                              "far": mesh.far}}  # fmt: skip
+    meshed = {
+        "subdivisions": layers.subdivisions,
+        "layers": layers.count,
+        "first_layer": layers.height,
+        "far": layers.far,
+    }
+    record = case | {"mesh": meshed}
     text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
     record_path = folder / "case.json"
     files = ("body.stl", "surface.vtp", "volume.vtu")
-    if record_path.is_file() and record_path.read_text(encoding="utf-8") == text:
-        if all((folder / file).is_file() for file in files):
-            return folder
+    there = all((folder / file).is_file() for file in (*files, record_path.name))
+    if there and record_path.read_text(encoding="utf-8") == text:
+        return folder
     folder.mkdir(parents=True, exist_ok=True)
     record_path.unlink(missing_ok=True)
     flow = case_flow(case)
-    surface, volume = _meshes(flow, mesh)
-    surface.save(folder / "surface.vtp")
-    volume.save(folder / "volume.vtu")
-    surface.save(folder / "body.stl")
+    surface, volume = case_meshes(flow, layers)
+    write(surface, folder / "surface.vtp")
+    write(volume, folder / "volume.vtu")
+    write(surface, folder / "body.stl")
     # Written last and whole: where it stands, the case is complete.
     aside = folder / f".case.json.tmp-{os.getpid()}"
     aside.write_text(text, encoding="utf-8")
@@ -212,35 +220,34 @@ def write_case(out: Path, case: dict[str, Any], *, mesh: Layers) -> Path:
     return folder
 
 
-def _meshes(flow: StokesFlow, mesh: Layers) -> tuple[Any, Any]:
-    """Build the surface and the volume mesh of a flow, with the exact fields."""
-    import pyvista
-
+def case_meshes(flow: StokesFlow, layers: Layers) -> tuple[Mesh, Mesh]:
+    """Build the surface and the volume mesh of a flow, with the exact fields on their cells."""
     body = flow.ellipsoid
-    sphere, triangles = icosphere(mesh.subdivisions)
+    sphere, triangles = icosphere(layers.subdivisions)
     vertices = body.from_sphere(sphere)
-    distances = mesh.distances() * body.size
+    distances = layers.distances() * body.size
     points = (vertices + distances[:, None, None] * body.normal(vertices)).reshape(-1, 3).astype(np.float32)
-    layer = len(vertices) * np.arange(mesh.count)[:, None, None]
-    inner, outer = triangles + layer, triangles + layer + len(vertices)
-    wedges = np.concatenate([inner, outer], axis=2).reshape(-1, 6)
+    inner = triangles + len(vertices) * np.arange(layers.count)[:, None, None]
+    wedges = np.concatenate([inner, inner + len(vertices)], axis=2).reshape(-1, 6)
 
     _, nearest = body.closest(vertices[triangles].mean(1))
     _, wall_pressure, shear = flow.surface(nearest)
-    surface = pyvista.PolyData.from_regular_faces(points[: len(vertices)], triangles)
-    surface.cell_data["p"] = wall_pressure.astype(np.float32)
-    surface.cell_data["wallShearStress"] = shear.astype(np.float32)
+    wall = {"p": wall_pressure.astype(np.float32), "wallShearStress": shear.astype(np.float32)}
+    surface = Mesh.from_triangles(points[: len(vertices)], triangles, cell_data=wall)
 
     centre = points[wedges].astype(np.float64).mean(1)
     below = body.contains(centre)
     if below.any():
         centre[below] = body.closest(centre[below])[1]
     velocity, pressure, vorticity = flow.volume(centre)
-    cells = np.insert(wedges, 0, 6, axis=1)
-    volume = pyvista.UnstructuredGrid(cells.ravel(), np.full(len(wedges), pyvista.CellType.WEDGE, np.uint8), points)
-    volume.cell_data["p"] = pressure.astype(np.float32)
-    volume.cell_data["U"] = velocity.astype(np.float32)
-    volume.cell_data["vorticity"] = vorticity.astype(np.float32)
+    fluid = {"p": pressure, "U": velocity, "vorticity": vorticity}
+    volume = Mesh(
+        points=points,
+        connectivity=wedges.ravel(),
+        offsets=6 * np.arange(len(wedges) + 1),
+        types=np.full(len(wedges), WEDGE, np.uint8),
+        cell_data={name: values.astype(np.float32) for name, values in fluid.items()},
+    )
     return surface, volume
 
 
