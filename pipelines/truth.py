@@ -44,29 +44,30 @@ def compare(
 
 def _cause(forces: Forces, config: ForceConfig, parameters: Mapping[str, float], reported: Mapping[str, float]) -> str:
     """Name the simplest change that would explain the reported coefficients."""
+    integrated = coefficients(forces, config, parameters)
+    values = integrated.to_dict()
     tolerance = {name: max(config.tolerance, 0.01 * abs(value)) for name, value in reported.items()}
-    for (factor, scaling), (sign, factors) in product(_scales(forces.density).items(), _SIGNS.items()):
-        pressure, friction = (
-            np.multiply(part, scaling * by)
-            for part, by in zip((forces.pressure, forces.friction), factors, strict=True)
-        )
+    scales = _scales(forces.density, integrated.reference_force / integrated.reference_area)
+    for (scale, factor), (sign, (on_pressure, on_friction)) in product(scales.items(), _SIGNS.items()):
+        causes = [cause for cause in (scale, sign) if cause]
+        pressure, friction = factor * on_pressure * forces.pressure, factor * on_friction * forces.friction
         changed = coefficients(replace(forces, pressure=pressure, friction=friction), config, parameters).to_dict()
-        if all(abs(changed[name] - value) <= tolerance[name] for name, value in reported.items()):
-            return "likely " + " and ".join(each for each in (factor, sign) if each)
-    values = coefficients(forces, config, parameters).to_dict()
+        if causes and all(abs(changed[name] - value) <= tolerance[name] for name, value in reported.items()):
+            return f"likely {' and '.join(causes)}"
     largest = max(abs(value) for value in reported.values())
     if all(abs(values[name] - value) <= 0.05 * largest for name, value in reported.items()):
         return "close, so likely fields and coefficients are of different iterations, or means over different ones"
     return "no single sign, density or half area explains it; see the sections conventions and forces"
 
 
-def _scales(density: float) -> dict[str, float]:
+def _scales(density: float, dynamic_pressure: float) -> dict[str, float]:
     scales = {
         "": 1.0,
-        "the reference area is twice what the solver used (half and whole model)": 2.0,
-        "the reference area is half of what the solver used (half and whole model)": 0.5,
+        "the reference area is twice that of the solver (forces.reference_area: half or whole model)": 2.0,
+        "the reference area is half that of the solver (forces.reference_area: half or whole model)": 0.5,
+        "pressure is given as a coefficient (conventions.pressure)": dynamic_pressure,
     }
     if density != 1:
-        scales["the density is counted once too often (kinematic or gauge pressure)"] = 1 / density
-        scales["the density is left out (kinematic or gauge pressure)"] = density
+        scales["pressure and shear are over density (conventions.pressure: kinematic)"] = density
+        scales["pressure and shear are not over density (conventions.pressure: gauge)"] = 1 / density
     return scales
