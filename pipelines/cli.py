@@ -246,7 +246,8 @@ def main() -> None:
     """Run the command line; errors of the user's making become one sentence and an exit code."""
     from neuralop.clash import clash
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("pipelines").setLevel(logging.INFO)
     problem = clash()
     if problem is not None and not {"--help", "-h"} & set(sys.argv[1:]):
         sys.exit(_fail(problem, 2))

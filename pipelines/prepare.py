@@ -261,7 +261,7 @@ def _dask_team(client: Any) -> _Team:
     def run(jobs: Iterator[tuple[str, Sequence[Any]]]) -> Iterator[tuple[str, _Entry | str]]:
         futures = {client.submit(*job, pure=False, retries=0): name for name, job in jobs}
         try:
-            for future in as_completed(futures):
+            for future in as_completed(futures, loop=client.loop):
                 error = future.exception()
                 if isinstance(error, KilledWorker):
                     most = f" of {limit / 2**30:.1f} GiB" if limit else ""
