@@ -120,14 +120,20 @@ class Forces:
 
 @dataclass(frozen=True)
 class Coefficients:
-    """Drag and lift over a reference force, with what they were divided by."""
+    """Drag and lift over a reference force, with what they were divided by.
+
+    Attributes:
+        drag_coefficient, lift_coefficient: the force along each direction over `reference_force`.
+        reference_force: in the unit of the force.
+        reference_area: that it was made of [m²]; `None` where the reference force was given itself.
+    """
 
     drag_coefficient: float
     lift_coefficient: float
     reference_force: float
-    reference_area: float
+    reference_area: float | None
 
-    def to_dict(self) -> dict[str, float]:
+    def to_dict(self) -> dict[str, float | None]:
         """Give plain numbers, as JSON holds them."""
         return dict(vars(self))
 
@@ -188,13 +194,14 @@ def coefficients(forces: Forces, config: ForceConfig, parameters: Mapping[str, f
         ValueError: an expression needs a parameter that is not there, or the reference force is not positive.
     """
     copies = 2 if forces.extent == "both halves" else 1
-    area = copies * number(config.reference_area, parameters, "forces.reference_area")
     if config.reference_force is not None:
+        area = None
         reference = copies * number(config.reference_force, parameters, "forces.reference_force")
-    elif forces.unit == "m²":
-        reference = area
     else:
-        reference = 0.5 * forces.density * number(config.speed, parameters, "forces.speed") ** 2 * area
+        area = copies * number(config.reference_area, parameters, "forces.reference_area")
+        reference = area
+        if forces.unit == "N":
+            reference *= 0.5 * forces.density * number(config.speed, parameters, "forces.speed") ** 2
     if not reference > 0:
         raise ValueError(f"the reference force is {reference:.6g}; expected it positive: see the section forces")
     drag, lift = (
@@ -275,11 +282,12 @@ class ForceReport:
         lines += [f"  {name:9}" + "".join(f"{value:14.6g}" for value in vector) for name, vector in rows]
         if self.coefficients is None:
             return "\n".join([*lines, "no coefficients: the reference area and speed are not known"])
-        lines.append(f"  reference area {self.coefficients.reference_area:.6g} m²")
-        for name, value in self.coefficients.to_dict().items():
-            if name in ("drag_coefficient", "lift_coefficient"):
-                told = f", reported {self.reported[name]:.5f}" if name in self.reported else ""
-                lines.append(f"  {name.replace('_', ' ')} {value:.5f}{told}")
+        for name in ("drag_coefficient", "lift_coefficient"):
+            told = f", reported {self.reported[name]:.5f}" if name in self.reported else ""
+            lines.append(f"  {name.replace('_', ' ')} {getattr(self.coefficients, name):.5f}{told}")
+        lines.append(f"  over a reference force of {self.coefficients.reference_force:.6g} {self.forces.unit}")
+        if self.coefficients.reference_area is not None:
+            lines.append(f"  and a reference area of {self.coefficients.reference_area:.6g} m²")
         return "\n".join(lines)
 
 

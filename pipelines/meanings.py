@@ -54,9 +54,9 @@ def meaning_of(path: Path, config: str | Path | None) -> Meaning:
 
 def _from_prediction(file: Path) -> Meaning:
     record = json.loads(file.read_text(encoding="utf-8"))
-    surface = next(
-        (each for each in record["fields"].values() if PRESSURE in each and not _is_volume(record, each)), {}
-    )
+    volumes = {file["branch"] for name, file in record["files"].items() if name.endswith(".vtu")}
+    fields = [each for branch, each in record["fields"].items() if branch not in volumes and PRESSURE in each]
+    surface = fields[0] if fields else {}
     return Meaning(
         arrays={name: surface[name]["array"] for name in (PRESSURE, SHEAR) if name in surface},
         conventions=_read(Conventions, record["conventions"]),

@@ -60,7 +60,7 @@ def render(picture):
         show(picture, panel, view)
         view.CameraPosition, view.CameraFocalPoint, view.CameraViewUp = picture["camera"]
         view.CameraParallelProjection = 1
-        view.CameraParallelScale = picture["height"] * 1.1
+        view.CameraParallelScale = picture["height"]
         views.append(view)
         Render(view)  # noqa: F405
     for index, view in enumerate(views):

@@ -14,6 +14,8 @@ from pipelines.paraview import script_of
 PANELS = ("truth", "prediction", "error")
 SIGNED, POSITIVE = "coolwarm", "viridis"
 PANEL_SIZE = (760, 640)
+# The part of a picture's height that is left between the colour bar and the title.
+BOTTOM, TOP = 0.18, 0.91
 # A slice is drawn this many body lengths to each side: the wake is where the differences are.
 BEFORE, BEHIND, BESIDE = 0.8, 1.6, 0.8
 
@@ -31,7 +33,8 @@ class Picture:
         limits: lowest and highest colour of truth and prediction.
         error_limit: the errors' colours run to this on both sides of zero.
         signed: whether colours part at the middle.
-        slice_origin, slice_normal: the plane through the volume; `None` draws the surface itself.
+        slice_origin, slice_normal: the plane through the volume; `None` draws the cells themselves.
+        window: lower and upper corner of what is shown; `None` shows all.
         camera: position, focal point and direction upwards.
         height: half the height of what is seen [m], in parallel projection.
         panels: which of truth, prediction and error there are.
@@ -47,6 +50,7 @@ class Picture:
     signed: bool
     slice_origin: tuple[float, float, float] | None
     slice_normal: tuple[float, float, float] | None
+    window: tuple[tuple[float, float, float], tuple[float, float, float]] | None
     camera: tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
     height: float
     panels: tuple[str, ...]
@@ -75,7 +79,10 @@ def view(path: Path, out: Path | None = None) -> list[Path]:
         ValueError: the files hold no numbers to draw.
     """
     import pyvista
+    from vtkmodules.vtkCommonCore import vtkLogger
 
+    # Without an X server VTK renders through EGL or in software, but first says that it looked for one.
+    vtkLogger.SetStderrVerbosity(vtkLogger.VERBOSITY_ERROR)
     path = Path(path)
     files = _files(path)
     out = (path if path.is_dir() else path.parent) / "pictures" if out is None else Path(out)
@@ -118,15 +125,15 @@ def plan(file: Path, mesh: Any, body: Any | None, record: Mapping[str, Any]) -> 
         panels = tuple(panel for panel in PANELS if panel == "prediction" or f"{array}_{panel}" in data)
         vector = data[array].ndim == 2
         if solid or plane is not None:
-            origin, normal, camera, height = _slice_view(mesh, body, plane)
+            origin, normal, camera, height, window = _slice_view(mesh, body, plane)
         else:
-            origin, normal, (camera, height) = None, None, _surface_view(mesh)
-        seen = _visible(mesh, association, camera[1], height, sliced=normal is not None)
+            origin, normal, window, (camera, height) = None, None, None, _surface_view(mesh)
+        seen = _visible(mesh, association, window)
         shown = [_scalar(data[_name(array, panel)], vector)[seen] for panel in panels if panel != "error"]
         limits, signed = _limits(np.concatenate(shown), vector)
         error = _scalar(data[f"{array}_error"], vector)[seen] if "error" in panels else np.zeros(1)
         unit = units.get(array)
-        name = f"|{array}|" if vector else array
+        name = f"{array} magnitude" if vector else array
         pictures.append(
             Picture(
                 file=file.name,
@@ -135,10 +142,11 @@ def plan(file: Path, mesh: Any, body: Any | None, record: Mapping[str, Any]) -> 
                 association=association,
                 vector=vector,
                 limits=limits,
-                error_limit=float(np.quantile(np.abs(error), 0.99)) or 1.0,
+                error_limit=float(np.quantile(np.abs(error), 0.995)) or 1.0,
                 signed=signed,
                 slice_origin=origin if solid else None,
                 slice_normal=normal if solid else None,
+                window=window,
                 camera=camera,
                 height=height,
                 panels=panels,
@@ -219,7 +227,8 @@ def _box(mesh: Any) -> Float[np.ndarray, "2 3"]:
     return np.asarray(mesh.bounds, np.float64).reshape(3, 2).T
 
 
-def _slice_view(mesh: Any, body: Any | None, plane: int | None) -> tuple[Any, Any, Any, float]:
+def _slice_view(mesh: Any, body: Any | None, plane: int | None) -> tuple[Any, Any, Any, float, Any]:
+    """Choose the plane through a volume, what is seen of it, and from where."""
     lower, upper = _box(mesh)
     inner = _box(body) if body is not None else np.stack([lower + (upper - lower) / 3, upper - (upper - lower) / 3])
     across = 1 if plane is None else plane
@@ -231,46 +240,64 @@ def _slice_view(mesh: Any, body: Any | None, plane: int | None) -> tuple[Any, An
         middle[across] = lower[across] + margin if symmetric else middle[across]
     else:
         middle[across] = 0.5 * (lower + upper)[across]
-    along, up = [axis for axis in range(3) if axis != across]
-    length = max(np.ptp(inner, axis=0)[[along, up]])
-    window = np.array(
-        [
-            [
-                max(lower[along], inner[0, along] - BEFORE * length),
-                min(upper[along], inner[1, along] + BEHIND * length),
-            ],
-            [max(lower[up], inner[0, up] - BESIDE * length), min(upper[up], inner[1, up] + BESIDE * length)],
-        ]
-    )
-    focus = middle.copy()
-    focus[[along, up]] = window.mean(axis=1)
-    normal = np.zeros(3)
-    normal[across] = 1.0
-    # Seen so that the stream runs from left to right.
-    position = focus - 10 * length * normal if across == 1 else focus + 10 * length * normal
-    upwards = np.eye(3)[up]
-    width, height = np.ptp(window, axis=1)
-    half = 0.5 * max(height, width * PANEL_SIZE[1] / PANEL_SIZE[0] * 1.02) * 1.15
-    camera = tuple(tuple(float(value) for value in vector) for vector in (position, focus, upwards))
-    return tuple(map(float, middle)), tuple(map(float, normal)), camera, float(half)
+    pair = [axis for axis in range(3) if axis != across]
+    length = max(np.ptp(inner, axis=0)[pair])
+    window = np.stack([lower, upper])
+    window[0, pair] = np.maximum(lower[pair], inner[0, pair] - length * np.array([BEFORE, BESIDE]))
+    window[1, pair] = np.minimum(upper[pair], inner[1, pair] + length * np.array([BEHIND, BESIDE]))
+    focus = window.mean(axis=0)
+    focus[across] = middle[across]
+    normal = np.eye(3)[across]
+    upwards = np.eye(3)[pair[1]]
+    # Seen so that the first axis, along which streams mostly run, points to the right.
+    towards = -normal if across == 1 else normal
+    camera, height = _framed(window, focus, towards, upwards)
+    return _numbers(middle), _numbers(normal), camera, height, tuple(_numbers(corner) for corner in window)
 
 
 def _surface_view(mesh: Any) -> tuple[Any, float]:
     lower, upper = _box(mesh)
-    focus, size = 0.5 * (lower + upper), float(np.linalg.norm(upper - lower))
+    size = float(np.linalg.norm(upper - lower))
     # From upstream, from the side whose cells all models have, and a little from above.
-    direction = np.array([-0.75, 0.55, 0.42]) if lower[1] >= -1e-3 * size else np.array([-0.75, -0.55, 0.42])
-    position = focus + 3 * size * direction / np.linalg.norm(direction)
-    camera = tuple(tuple(float(value) for value in vector) for vector in (position, focus, (0.0, 0.0, 1.0)))
-    return camera, 0.42 * size
+    towards = np.array([-0.75, 0.55, 0.42]) if lower[1] >= -1e-3 * size else np.array([-0.75, -0.55, 0.42])
+    return _framed(np.stack([lower, upper]), 0.5 * (lower + upper), towards, np.array([0.0, 0.0, 1.0]))
 
 
-def _visible(mesh: Any, association: str, focus: Sequence[float], height: float, *, sliced: bool) -> np.ndarray:
-    """Which values decide on the colours: those in the window, so that far corners do not."""
+def _framed(
+    box: Float[np.ndarray, "2 3"],
+    focus: Float[np.ndarray, "3"],
+    towards: Float[np.ndarray, "3"],
+    upwards: Float[np.ndarray, "3"],
+) -> tuple[Any, float]:
+    """Place a camera so that a box fills the picture between its title and its colour bar.
+
+    Returns:
+        Position, focal point and direction upwards; and half the height of what is seen [m].
+    """
+    towards = towards / np.linalg.norm(towards)
+    right = np.cross(upwards, towards)
+    right /= np.linalg.norm(right)
+    above = np.cross(towards, right)
+    corners = np.stack(np.meshgrid(*box.T), axis=-1).reshape(-1, 3)
+    width, height = np.ptp(corners @ right), np.ptp(corners @ above)
+    aspect = PANEL_SIZE[0] / PANEL_SIZE[1]
+    half = 0.5 * max(height / (TOP - BOTTOM), width / aspect / 0.94)
+    focus = focus - (TOP + BOTTOM - 1) * half * above
+    position = focus + 3 * float(np.linalg.norm(box[1] - box[0])) * towards
+    return (_numbers(position), _numbers(focus), _numbers(upwards)), float(half)
+
+
+def _numbers(vector: Float[np.ndarray, "3"]) -> tuple[float, float, float]:
+    first, second, third = (float(value) for value in vector)
+    return first, second, third
+
+
+def _visible(mesh: Any, association: str, window: Any) -> np.ndarray:
+    """Find the values that decide on the colours: those in the window, so that far corners do not."""
     position = np.asarray(mesh.cell_centers().points if association == "cell" else mesh.points)
-    if not sliced:
+    if window is None:
         return np.ones(len(position), bool)
-    seen = (np.abs(position - np.asarray(focus)) < height * PANEL_SIZE[0] / PANEL_SIZE[1]).all(axis=1)
+    seen = ((position >= window[0]) & (position <= window[1])).all(axis=1)
     return seen if seen.any() else np.ones(len(position), bool)
 
 
@@ -298,6 +325,10 @@ def _draw(pyvista: Any, mesh: Any, picture: Picture, target: Path) -> None:
     shown = mesh
     if picture.slice_normal is not None:
         shown = mesh.slice(normal=picture.slice_normal, origin=picture.slice_origin)
+    if picture.window is not None:
+        lower, upper = picture.window
+        bounds = [value for pair in zip(lower, upper, strict=True) for value in pair]
+        shown = shown.clip_box(bounds, invert=False)
     count = len(picture.panels)
     plotter = pyvista.Plotter(
         off_screen=True, shape=(1, count), border=False, window_size=(PANEL_SIZE[0] * count, PANEL_SIZE[1])
@@ -322,7 +353,7 @@ def _panel(plotter: Any, shown: Any, picture: Picture, panel: str) -> None:
     if error and picture.vector:
         limits = (0.0, picture.error_limit)
     signed = (error and not picture.vector) or (picture.signed and not error)
-    flat = picture.slice_normal is not None or len(np.unique(shown.points[:, 2])) <= 2
+    flat = picture.window is not None
     plotter.add_mesh(
         copy,
         scalars="shown",
@@ -330,12 +361,16 @@ def _panel(plotter: Any, shown: Any, picture: Picture, panel: str) -> None:
         clim=limits,
         cmap=SIGNED if signed else POSITIVE,
         lighting=not flat,
+        ambient=0.45,
+        diffuse=0.6,
         smooth_shading=False,
         show_scalar_bar=False,
         copy_mesh=True,
     )
+    # A plotter keeps one bar for each title, so those of the panels must differ.
+    title = f"error of {picture.label}" if error else picture.label
     plotter.add_scalar_bar(
-        title=f"error of {picture.label}" if error else picture.label,
+        title=title + " " * picture.panels.index(panel),
         n_labels=5,
         fmt="%.3g",
         color="black",
@@ -351,5 +386,5 @@ def _panel(plotter: Any, shown: Any, picture: Picture, panel: str) -> None:
         plotter.add_text(panel, position="upper_edge", color="black", font_size=13)
     plotter.camera_position = picture.camera
     plotter.enable_parallel_projection()
-    plotter.camera.parallel_scale = picture.height * 1.1
+    plotter.camera.parallel_scale = picture.height
     plotter.reset_camera_clipping_range()
