@@ -13,7 +13,7 @@ from meshes.mesh import Mesh
 from meshes.statistics import Moments
 from meshes.stores.layout import StoredBranch, StoredField, StoredGeometry
 from pipelines.bodies import AXES, Body, measure_body
-from pipelines.forces import integrate, number
+from pipelines.forces import extent_of, integrate, number
 from pipelines.parameters import parameter_file, read_parameters
 from pipelines.places import Places, association, span, surface_places, volume_places
 from pipelines.settings import nearest
@@ -181,7 +181,8 @@ class _Reading:
             raise ValueError(f"{message}; with conventions.symmetry {name} the files should hold the half {name} ≥ 0")
 
     def geometry(self, meshes: dict[str, Mesh]) -> StoredGeometry:
-        """Return the body with triangles wound outwards."""
+        """Return the body with triangles wound outwards; half of it where the flow was computed on a half."""
+        from meshes.geometry.symmetry import Mirror
         from meshes.geometry.triangulation import triangulate
 
         source = self.config.geometry
@@ -192,7 +193,12 @@ class _Reading:
         corners = vertices[triangles]
         normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         inward = (normal * vectors[cell]).sum(axis=1) < 0
-        return StoredGeometry(vertices=vertices, triangles=np.where(inward[:, None], triangles[:, ::-1], triangles))
+        triangles = np.where(inward[:, None], triangles[:, ::-1], triangles)
+        axis = self.config.conventions.mirrored_axis
+        # A body may come whole beside fields on its half: the operator then learns from the same half everywhere.
+        if axis is not None and extent_of(vertices, axis) == "both halves":
+            vertices, triangles = Mirror(axis).clip(vertices, triangles)
+        return StoredGeometry(vertices=vertices, triangles=triangles)
 
     def kept(self, mesh: Mesh, name: str, spec: FieldSpec) -> FieldSpec:
         """Say which components of an array are kept: all in space, and in a plane those that live there."""
