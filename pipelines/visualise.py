@@ -251,7 +251,8 @@ def _slice_view(mesh: Any, body: Any | None, plane: int | None) -> tuple[Any, An
     upwards = np.eye(3)[pair[1]]
     # Seen so that the first axis, along which streams mostly run, points to the right.
     towards = -normal if across == 1 else normal
-    camera, height = _framed(window, focus, towards, upwards)
+    corners = np.stack(np.meshgrid(*window.T), axis=-1).reshape(-1, 3)
+    camera, height = _framed(corners, focus, towards, upwards)
     return _numbers(middle), _numbers(normal), camera, height, tuple(_numbers(corner) for corner in window)
 
 
@@ -260,16 +261,16 @@ def _surface_view(mesh: Any) -> tuple[Any, float]:
     size = float(np.linalg.norm(upper - lower))
     # From upstream, from the side whose cells all models have, and a little from above.
     towards = np.array([-0.75, 0.55, 0.42]) if lower[1] >= -1e-3 * size else np.array([-0.75, -0.55, 0.42])
-    return _framed(np.stack([lower, upper]), 0.5 * (lower + upper), towards, np.array([0.0, 0.0, 1.0]))
+    return _framed(np.asarray(mesh.points), 0.5 * (lower + upper), towards, np.array([0.0, 0.0, 1.0]))
 
 
 def _framed(
-    box: Float[np.ndarray, "2 3"],
+    points: Float[np.ndarray, "point 3"],
     focus: Float[np.ndarray, "3"],
     towards: Float[np.ndarray, "3"],
     upwards: Float[np.ndarray, "3"],
 ) -> tuple[Any, float]:
-    """Place a camera so that a box fills the picture between its title and its colour bar.
+    """Place a camera so that some points fill the picture between its title and its colour bar.
 
     Returns:
         Position, focal point and direction upwards; and half the height of what is seen [m].
@@ -278,12 +279,12 @@ def _framed(
     right = np.cross(upwards, towards)
     right /= np.linalg.norm(right)
     above = np.cross(towards, right)
-    corners = np.stack(np.meshgrid(*box.T), axis=-1).reshape(-1, 3)
-    width, height = np.ptp(corners @ right), np.ptp(corners @ above)
+    width, height = np.ptp(points @ right), np.ptp(points @ above)
     aspect = PANEL_SIZE[0] / PANEL_SIZE[1]
     half = 0.5 * max(height / (TOP - BOTTOM), width / aspect / 0.94)
-    focus = focus - (TOP + BOTTOM - 1) * half * above
-    position = focus + 3 * float(np.linalg.norm(box[1] - box[0])) * towards
+    middle = [0.5 * float((points @ axis).max() + (points @ axis).min()) - focus @ axis for axis in (right, above)]
+    focus = focus + middle[0] * right + (middle[1] - (TOP + BOTTOM - 1) * half) * above
+    position = focus + 3 * float(np.linalg.norm(np.ptp(points, axis=0))) * towards
     return (_numbers(position), _numbers(focus), _numbers(upwards)), float(half)
 
 
@@ -369,7 +370,7 @@ def _panel(plotter: Any, shown: Any, picture: Picture, panel: str) -> None:
     )
     # A plotter keeps one bar for each title, so those of the panels must differ.
     title = f"error of {picture.label}" if error else picture.label
-    plotter.add_scalar_bar(
+    bar = plotter.add_scalar_bar(
         title=title + " " * picture.panels.index(panel),
         n_labels=5,
         fmt="%.3g",
@@ -382,6 +383,7 @@ def _panel(plotter: Any, shown: Any, picture: Picture, panel: str) -> None:
         position_y=0.03,
         vertical=False,
     )
+    bar.SetVerticalTitleSeparation(10)
     if len(picture.panels) > 1:
         plotter.add_text(panel, position="upper_edge", color="black", font_size=13)
     plotter.camera_position = picture.camera
