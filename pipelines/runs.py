@@ -41,7 +41,7 @@ class RunFolder:
         aside.write_text(text, encoding="utf-8")
         aside.replace(self.path / name)
 
-    def append_metrics(self, lines: Sequence[Mapping[str, float]]) -> None:
+    def append_metrics(self, lines: Sequence[Mapping[str, float | int]]) -> None:
         """Append lines to `metrics.jsonl`, each with a `step` and a `time`; values that are not finite are left out."""
         text = "".join(
             json.dumps({name: value for name, value in line.items() if math.isfinite(value)}, allow_nan=False) + "\n"

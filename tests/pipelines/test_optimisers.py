@@ -71,14 +71,14 @@ def test_the_schedule_rises_falls_and_ends_at_its_floor():
     assert (np.diff(factors[10:]) < 0).all()
     assert factors[100] == pytest.approx(0.05)
     assert factors[55] == pytest.approx((1 + 0.05) / 2)
-    assert schedule(0, 10, warmup=0, floor=0.5) == 1
+    assert schedule(0, 10, warmup=0.0, floor=0.5) == 1
     assert schedule(500, 100, warmup=0.1, floor=0.05) == pytest.approx(0.05)
 
 
 def test_impossible_settings_are_refused():
     with pytest.raises(ValueError, match="learning_rate is 0"):
-        AdamWConfig(learning_rate=0)
+        AdamWConfig(learning_rate=0.0)
     with pytest.raises(ValueError, match="weight_decay is -1"):
-        LionConfig(weight_decay=-1)
+        LionConfig(weight_decay=-1.0)
     with pytest.raises(ValueError, match=r"a decay rate of moments is 1\.0"):
         MuonConfig(momentum=1.0)

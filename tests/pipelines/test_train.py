@@ -240,7 +240,7 @@ def test_losses_are_sums_over_weighted_fields(store, kind):
 
 def test_anchors_and_queries_both_count(store):
     values = []
-    for anchors, queries in ((1, 0), (0, 1), (1, 3)):
+    for anchors, queries in ((1.0, 0.0), (0.0, 1.0), (1.0, 3.0)):
         sampling = SamplingConfig(geometry=64, anchors=32, queries=16 if queries else 0)
         config = experiment(store, loss=LossConfig(anchors=anchors, queries=queries), sampling=sampling)
         trainer = pipelines.train._trainer(config, Store(store), None)
