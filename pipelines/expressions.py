@@ -5,8 +5,9 @@ import math
 import operator
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
-FUNCTIONS: dict[str, Callable[..., float]] = {
+FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sin": math.sin,
     "cos": math.cos,
     "tan": math.tan,

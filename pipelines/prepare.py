@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -115,25 +116,24 @@ def prepare(
     cases = find_cases(config.cases)
     cases_folder = config.store / CASES
     cases_folder.mkdir(parents=True, exist_ok=True)
-    count = 1 if cluster is None and len(cases) == 1 else min(workers or os.cpu_count() or 1, len(cases))
+    processes = 1 if cluster is None and len(cases) == 1 else min(workers or os.cpu_count() or 1, len(cases))
     entries: dict[str, _Entry] = {}
-    report = PrepareReport(store=str(config.store), workers=count)
+    report = PrepareReport(store=str(config.store), workers=processes)
     settings = replace(config, cases=str(Path(config.cases).expanduser()))
-    with _team(cluster, count) as team:
+    with _team(cluster, processes) as team, _progress(len(cases)) as tell:
         report = replace(report, workers=team.workers, memory_limit=team.memory_limit)
         jobs = ((case.name, (_work, case, settings, force)) for case in cases)
-        for done, (name, outcome) in enumerate(team.run(jobs), 1):
-            line = f"[{done}/{len(cases)}] {name}"
+        for name, outcome in team.run(jobs):
             if isinstance(outcome, str):
                 report.failed[name] = outcome
-                _log.warning("%s: failed: %s", line, outcome)
+                tell(f"{name} failed: {outcome}")
                 if strict:
                     raise ValueError(f"case {name} failed, and strict is on: {outcome}")
                 continue
             entries[name] = outcome
             (report.prepared if outcome.pop("fresh") else report.kept).append(name)
             report = replace(report, memory_peak=max(report.memory_peak, outcome.pop("memory")))
-            _log.info("%s: %s", line, ", ".join(f"{each} {n}" for each, n in outcome["counts"].items()))
+            tell(f"{name}: " + ", ".join(f"{each} {points}" for each, points in outcome["counts"].items()))
     if not entries:
         raise ValueError(f"none of {len(cases)} cases could be prepared; the first failed so: {_first(report.failed)}")
     entries = {case.name: entries[case.name] for case in cases if case.name in entries}
@@ -145,6 +145,27 @@ def prepare(
     write_json(config.store / STATISTICS, _statistics(entries, splits))
     write_json(config.store / MANIFEST, _manifest(config, entries, splits))
     return report
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[str], None]]:
+    """Yield a function that takes a line for each case done: a bar on a terminal, plain lines elsewhere."""
+    if not sys.stderr.isatty():
+        done = count(1)
+        yield lambda line: _log.info("[%d/%d] %s", next(done), total, line)
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("prepare", total=total)
+
+        def tell(line: str) -> None:
+            if "failed" in line:
+                bar.console.print(line, markup=False)
+            bar.update(task, advance=1, description=line.partition(":")[0])
+
+        yield tell
 
 
 def _first(failed: Mapping[str, str]) -> str:
@@ -202,7 +223,7 @@ def _record(path: Path) -> _Entry | None:
     """Return what a file of the store says of itself; None where there is no whole file."""
     try:
         with h5py.File(path, "r", locking=False) as file:
-            return json.loads(file.attrs["record"])
+            return json.loads(str(file.attrs["record"]))
     except (OSError, KeyError, json.JSONDecodeError):
         return None
 
@@ -225,30 +246,40 @@ class _Team:
 
 
 @contextmanager
-def _team(cluster: str | None, count: int) -> Iterator[_Team]:
-    if cluster is None and count == 1:
+def _team(cluster: str | None, processes: int) -> Iterator[_Team]:
+    if cluster is None and processes == 1:
         yield _Team(1, None, lambda jobs: ((name, work(*arguments)) for name, (work, *arguments) in jobs))
         return
-    import dask
+    import dask.config
     from distributed import Client, LocalCluster
 
-    quiet = {"distributed.worker.daemon": True, "distributed.admin.log-format": "%(message)s"}
-    with dask.config.set(quiet):
-        if cluster is not None:
-            with Client(cluster, timeout="30s", set_as_default=False) as client:
-                yield _dask_team(client)
-            return
-        with (
-            LocalCluster(
-                n_workers=count,
-                threads_per_worker=1,
-                processes=True,
-                dashboard_address=None,
-                silence_logs=logging.CRITICAL,
-            ) as local,
-            Client(local, set_as_default=False) as client,
-        ):
+    if cluster is not None:
+        with Client(cluster, timeout="30s", set_as_default=False) as client:
             yield _dask_team(client)
+        return
+    settings: dict[str, Any] = {"n_workers": processes, "threads_per_worker": 1, "processes": True}
+    # A page that nobody asked for: no dashboard, and the server that remains takes any free port of this machine.
+    private: dict[str, Any] = {"dashboard_address": "127.0.0.1:0"}
+    routes = {f"distributed.{each}.http.routes": [] for each in ("scheduler", "worker")}
+    with (
+        _quiet("distributed"),
+        dask.config.set(routes),
+        LocalCluster(**settings, **private) as local,
+        Client(local, set_as_default=False) as client,
+    ):
+        yield _dask_team(client)
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep a library's account of its own doings out of the log."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _dask_team(client: Any) -> _Team:

@@ -32,9 +32,9 @@ def compare(
         The coefficients with what was reported and the differences, and a sentence on a mismatch, if there is one.
     """
     integrated = coefficients(forces, config, parameters)
-    values = integrated.to_dict()
+    values = {name: getattr(integrated, name) for name in reported}
     differences = {name: values[name] - reported[name] for name in reported}
-    result = values | {"reported": dict(reported), "difference": differences}
+    result = integrated.to_dict() | {"reported": dict(reported), "difference": differences}
     if all(abs(difference) <= config.tolerance for difference in differences.values()):
         return result, None
     said = ", ".join(f"{name} is {values[name]:.5g}, reported {reported[name]:.5g}" for name in reported)
@@ -45,27 +45,28 @@ def compare(
 def _cause(forces: Forces, config: ForceConfig, parameters: Mapping[str, float], reported: Mapping[str, float]) -> str:
     """Name the simplest change that would explain the reported coefficients."""
     integrated = coefficients(forces, config, parameters)
-    values = integrated.to_dict()
     tolerance = {name: max(config.tolerance, 0.01 * abs(value)) for name, value in reported.items()}
-    scales = _scales(forces.density, integrated.reference_force / integrated.reference_area)
+    scales = _scales(forces.density)
+    if integrated.reference_area is not None:
+        dynamic_pressure = integrated.reference_force / integrated.reference_area
+        scales["pressure is given as a coefficient (conventions.pressure)"] = dynamic_pressure
     for (scale, factor), (sign, (on_pressure, on_friction)) in product(scales.items(), _SIGNS.items()):
         causes = [cause for cause in (scale, sign) if cause]
         pressure, friction = factor * on_pressure * forces.pressure, factor * on_friction * forces.friction
-        changed = coefficients(replace(forces, pressure=pressure, friction=friction), config, parameters).to_dict()
-        if causes and all(abs(changed[name] - value) <= tolerance[name] for name, value in reported.items()):
+        changed = coefficients(replace(forces, pressure=pressure, friction=friction), config, parameters)
+        if causes and all(abs(getattr(changed, name) - value) <= tolerance[name] for name, value in reported.items()):
             return f"likely {' and '.join(causes)}"
     largest = max(abs(value) for value in reported.values())
-    if all(abs(values[name] - value) <= 0.05 * largest for name, value in reported.items()):
+    if all(abs(getattr(integrated, name) - value) <= 0.05 * largest for name, value in reported.items()):
         return "close, so likely fields and coefficients are of different iterations, or means over different ones"
     return "no single sign, density or half area explains it; see the sections conventions and forces"
 
 
-def _scales(density: float, dynamic_pressure: float) -> dict[str, float]:
+def _scales(density: float) -> dict[str, float]:
     scales = {
         "": 1.0,
         "the reference area is twice that of the solver (forces.reference_area: half or whole model)": 2.0,
         "the reference area is half that of the solver (forces.reference_area: half or whole model)": 0.5,
-        "pressure is given as a coefficient (conventions.pressure)": dynamic_pressure,
     }
     if density != 1:
         scales["pressure and shear are over density (conventions.pressure: kinematic)"] = density

@@ -224,16 +224,16 @@ class StoredCase:
         body = self._file()[GEOMETRY]
         return body["vertices"][:], body["triangles"][:]
 
-    def _file(self) -> h5py.File:
+    def _file(self) -> Any:
         return self.store._handles.file(self)
 
     def _attribute(self, name: str) -> dict[str, Any]:
         return json.loads(self._file().attrs[name])
 
-    def _datasets(self, branch: str) -> dict[str, h5py.Dataset]:
+    def _datasets(self, branch: str) -> dict[str, Any]:
         return self.store._handles.datasets(self, branch)
 
-    def _block(self, dataset: h5py.Dataset, start: int, stop: int) -> np.ndarray:
+    def _block(self, dataset: Any, start: int, stop: int) -> np.ndarray:
         try:
             values = dataset[start:stop]
         except OSError as error:
@@ -258,7 +258,7 @@ class _Handles:
     def _forget(self) -> None:
         self._process = os.getpid()
         self._files: OrderedDict[str, h5py.File] = OrderedDict()
-        self._branches: dict[tuple[str, str], dict[str, h5py.Dataset]] = {}
+        self._branches: dict[tuple[str, str], dict[str, Any]] = {}
 
     def file(self, case: StoredCase) -> h5py.File:
         with self.lock:
@@ -279,9 +279,9 @@ class _Handles:
                 unused.close()
             return file
 
-    def datasets(self, case: StoredCase, branch: str) -> dict[str, h5py.Dataset]:
+    def datasets(self, case: StoredCase, branch: str) -> dict[str, Any]:
         with self.lock:
-            file = self.file(case)
+            file: Any = self.file(case)
             key = (case.name, branch)
             if key not in self._branches:
                 if branch not in file or branch == GEOMETRY:
@@ -302,4 +302,7 @@ class _Handles:
 
 def field_spec(values: dict[str, Any]) -> FieldSpec:
     """Read a field specification from JSON, where tuples are lists."""
-    return FieldSpec(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    settings: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+    }
+    return FieldSpec(**settings)
