@@ -80,9 +80,22 @@ def dataset_of(mesh: "Mesh") -> "pyvista.PolyData | pyvista.UnstructuredGrid":
         (dataset.field_data, mesh.field_data),
     ):
         for name, array in arrays.items():
-            flat = array.reshape(len(array), -1) if array.ndim > 2 else array
-            attributes.set_array(flat, name)
+            if array.dtype.kind in "US":
+                attributes.VTKObject.AddArray(_text(name, array))
+            else:
+                attributes.set_array(array.reshape(len(array), -1) if array.ndim > 2 else array, name)
     return dataset
+
+
+def _text(name: str, array: np.ndarray) -> Any:
+    """Make VTK's array of text; PyVista takes ASCII only."""
+    from vtkmodules.vtkCommonCore import vtkStringArray
+
+    text = vtkStringArray()
+    text.SetName(name)
+    for each in array.reshape(-1).astype(str):
+        text.InsertNextValue(each)
+    return text
 
 
 def _poly_parts(dataset: "pyvista.PolyData") -> dict[str, Any]:

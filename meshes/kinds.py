@@ -54,6 +54,6 @@ def dimensions(types: UInt8[np.ndarray, " cell"]) -> Int[np.ndarray, " cell"]:
     return _DIMENSION[types]
 
 
-def name_of(kind: int) -> str:
+def name_of(kind: int | np.integer) -> str:
     """Name a kind of cell for people."""
     return NAMES.get(int(kind), f"cell type {int(kind)}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
@@ -38,8 +38,8 @@ class Mesh:
     face_connectivity: Int[np.ndarray, " face_corner"] | None = None
     face_offsets: Int[np.ndarray, " face_plus_one"] | None = None
     polyhedron_offsets: Int[np.ndarray, " cell_plus_one"] | None = None
-    point_data: Mapping[str, Shaped[np.ndarray, "point ..."]] = field(default_factory=dict)
-    cell_data: Mapping[str, Shaped[np.ndarray, "cell ..."]] = field(default_factory=dict)
+    point_data: Mapping[str, Shaped[np.ndarray, "..."]] = field(default_factory=dict)
+    cell_data: Mapping[str, Shaped[np.ndarray, "..."]] = field(default_factory=dict)
     field_data: Mapping[str, np.ndarray] = field(default_factory=dict)
     source: str = ""
 
@@ -110,7 +110,7 @@ class Mesh:
         point_data: Mapping[str, Shaped[np.ndarray, "point ..."]] | None = None,
         cell_data: Mapping[str, Shaped[np.ndarray, "cell ..."]] | None = None,
         field_data: Mapping[str, np.ndarray] | None = None,
-    ) -> Self:
+    ) -> "Mesh":
         """Return the same mesh with arrays added; those of the same name are replaced."""
         return replace(
             self,
@@ -128,7 +128,7 @@ class Mesh:
         point_data: Mapping[str, Shaped[np.ndarray, "vertex ..."]] | None = None,
         cell_data: Mapping[str, Shaped[np.ndarray, "triangle ..."]] | None = None,
         source: str = "",
-    ) -> Self:
+    ) -> "Mesh":
         """Make a surface of triangles.
 
         Args:
@@ -149,7 +149,7 @@ class Mesh:
         )
 
     @classmethod
-    def from_pyvista(cls, dataset: "pyvista.DataSet", source: str = "") -> Self:
+    def from_pyvista(cls, dataset: "pyvista.DataSet", source: str = "") -> "Mesh":
         """Take a dataset of PyVista or VTK; a structured grid becomes unstructured.
 
         Arrays that already lie right in memory are shared, not copied.

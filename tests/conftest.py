@@ -23,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of RANS data and public files; tests that need it are skipped where it is not there."""
+    """Find the RANS data and public files; tests that need them are skipped where they are not there."""
     if not SHARED_DATA.is_dir():
         pytest.skip(f"the shared data are not beside the checkout ({SHARED_DATA})")
     return SHARED_DATA
