@@ -6,9 +6,9 @@ from jaxtyping import Float
 from meshes.mesh import Mesh
 
 QUAD, HEXAHEDRON = 9, 12
-# A grid that is told nothing has cells of this part of the body's length around it, growing by this factor outwards,
-# and is coarsened until it has no more than so many cells.
-FINEST, GROWTH, MARGIN, MOST = 1 / 32, 1.15, 0.15, 100_000
+# A grid that is told nothing has cells of this part of the body's length around it, in space or in the plane, growing
+# by this factor outwards, and is coarsened until it has no more than so many cells.
+FINEST, GROWTH, MARGIN, MOST = {3: 1 / 32, 2: 1 / 128}, 1.15, 0.15, 100_000
 
 
 def uniform_edges(
@@ -52,7 +52,7 @@ def graded_edges(
     length = float(np.ptp(body, axis=0).max())
     inner = np.stack([body[0] - MARGIN * length, body[1] + MARGIN * length])
     inner = np.clip(inner, box[0], box[1])
-    size = FINEST * length
+    size = FINEST[box.shape[1]] * length
     while True:
         edges = [_graded(box[:, axis], inner[:, axis], size) for axis in range(box.shape[1])]
         if np.prod([len(each) - 1 for each in edges]) <= MOST:

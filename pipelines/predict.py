@@ -176,7 +176,7 @@ def predict(
                 f"{inside_given} of {_size(target)} places of {volume} lie inside the body: are they of one case?"
             )
         if volume is not None:
-            warnings += _outside(target, shape)
+            warnings += _outside(_positions(target, _association(target, spec, volume_branches[0])), shape)
         for number, branch in enumerate(volume_branches):
             association = _association(target, spec, branch)
             values, spread = _decode_volume(ensemble, shape, branch, _positions(target, association))
@@ -344,18 +344,18 @@ def _inside(shape: Shape, position: Float[np.ndarray, "point 3"]) -> np.ndarray:
     return shape.volume_sites(position)[2]
 
 
-def _outside(mesh: Mesh, shape: Shape) -> list[str]:
+def _outside(position: np.ndarray, shape: Shape) -> list[str]:
     """Warn of places beyond the training volumes."""
     if shape.spec.volume_box is None:
         return []
     box, axes = _box(shape), shape.spec.axes
     margin = 0.01 * (box[1] - box[0])
-    position = shape.fold(mesh.points)[0][:, axes]
+    position = shape.fold(position)[0][:, axes]
     out = ((position < box[0] - margin) | (position > box[1] + margin)).any(axis=1)
     if out.mean() < 1e-3:
         return []
     low, high = np.round(box, 3).tolist()
-    return [f"{out.mean():.1%} of the volume's points lie outside the training volumes, from {low} to {high} m"]
+    return [f"{out.mean():.1%} of the volume lies outside the training volumes, from {low} to {high} m"]
 
 
 def _positions(mesh: Mesh, association: str) -> np.ndarray:

@@ -38,6 +38,7 @@ class Picture:
         camera: position, focal point and direction upwards.
         height: half the height of what is seen [m], in parallel projection.
         panels: which of truth, prediction and error there are.
+        curve: the axis to draw values over, for the wall of a flow in the plane; `None` draws the mesh.
     """
 
     file: str
@@ -54,6 +55,7 @@ class Picture:
     camera: tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
     height: float
     panels: tuple[str, ...]
+    curve: int | None = None
 
     @property
     def name(self) -> str:
@@ -124,7 +126,8 @@ def plan(file: Path, mesh: Any, body: Any | None, record: Mapping[str, Any]) -> 
         data = mesh.cell_data if association == "cell" else mesh.point_data
         panels = tuple(panel for panel in PANELS if panel == "prediction" or f"{array}_{panel}" in data)
         vector = data[array].ndim == 2
-        if solid or plane is not None:
+        strip = not solid and plane is not None and float(np.ptp(mesh.points[:, plane])) > 0
+        if solid or (plane is not None and not strip):
             origin, normal, camera, height, window = _slice_view(mesh, body, plane)
         else:
             origin, normal, window, (camera, height) = None, None, None, _surface_view(mesh)
@@ -150,6 +153,7 @@ def plan(file: Path, mesh: Any, body: Any | None, record: Mapping[str, Any]) -> 
                 camera=camera,
                 height=height,
                 panels=panels,
+                curve=min(axis for axis in range(3) if axis != plane) if strip else None,
             )
         )
     return pictures
@@ -322,7 +326,33 @@ def _limits(values: Float[np.ndarray, " value"], vector: bool) -> tuple[tuple[fl
 # --- Drawing
 
 
+def _draw_curve(pyvista: Any, mesh: Any, picture: Picture, target: Path) -> None:
+    """Draw values on the wall of a flow in the plane over the place along it."""
+    data = mesh.cell_data if picture.association == "cell" else mesh.point_data
+    position = mesh.cell_centers().points if picture.association == "cell" else mesh.points
+    assert picture.curve is not None
+    name = "xyz"[picture.curve]
+    chart = pyvista.Chart2D(x_label=f"{name} [m]", y_label=picture.label)
+    for panel, colour, style in (("truth", "black", "o"), ("prediction", "crimson", "x")):
+        if panel in picture.panels:
+            values = _scalar(np.asarray(data[_name(picture.array, panel)]), picture.vector)
+            chart.scatter(position[:, picture.curve], values, color=colour, style=style, size=8, label=panel)
+    chart.legend_visible = len(picture.panels) > 1
+    for axis in (chart.x_axis, chart.y_axis):
+        axis.label_size, axis.tick_label_size = 20, 16
+    plotter = pyvista.Plotter(off_screen=True, window_size=PANEL_SIZE)
+    try:
+        plotter.set_background("white")
+        plotter.add_chart(chart)
+        plotter.screenshot(target)
+    finally:
+        plotter.close()
+
+
 def _draw(pyvista: Any, mesh: Any, picture: Picture, target: Path) -> None:
+    if picture.curve is not None:
+        _draw_curve(pyvista, mesh, picture, target)
+        return
     shown = mesh
     if picture.slice_normal is not None:
         shown = mesh.slice(normal=picture.slice_normal, origin=picture.slice_origin)
@@ -383,7 +413,7 @@ def _panel(plotter: Any, shown: Any, picture: Picture, panel: str) -> None:
         position_y=0.03,
         vertical=False,
     )
-    bar.SetVerticalTitleSeparation(10)
+    bar.SetVerticalTitleSeparation(16)
     if len(picture.panels) > 1:
         plotter.add_text(panel, position="upper_edge", color="black", font_size=13)
     plotter.camera_position = picture.camera
