@@ -197,10 +197,10 @@ class Sampler:
                 if turn is not None:
                     sites, fields = self._turned(branch, sites, fields, turn)
                 places[role][branch] = self.units.arrays(branch, sites, frame)
-                values[role][branch] = {
-                    field: self.units.standardise(branch, field, value, *reversed(case.scale(branch, field)))
-                    for field, value in fields.items()
-                }
+                values[role][branch] = {}
+                for quantity, value in fields.items():
+                    scale, free_stream = case.scale(branch, quantity)
+                    values[role][branch][quantity] = self.units.standardise(branch, quantity, value, free_stream, scale)
         return Sample(
             case=name,
             geometry=self.units.arrays("geometry", geometry, frame),
@@ -332,7 +332,7 @@ def batches(sampler: Sampler, *, start: int, size: int, workers: int) -> Iterato
         while True:
             yield batch(start)
             start += size
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
+    pool = ThreadPoolExecutor(workers, thread_quantityprefix="batches")
     pending: deque[Future[Batch]] = deque()
     try:
         while True:

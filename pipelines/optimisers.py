@@ -124,11 +124,11 @@ class Lion(Optimizer):
                     self.state[each]["momentum"] = torch.zeros_like(each, memory_format=torch.preserve_format)
             momenta = [self.state[each]["momentum"] for each in parameters]
             first, second = group["betas"]
-            directions = torch._foreach_lerp(momenta, gradients, 1 - first)
-            torch._foreach_sign_(directions)
-            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-            torch._foreach_add_(parameters, directions, alpha=-group["lr"])
-            torch._foreach_lerp_(momenta, gradients, 1 - second)
+            directions = torch._foreach_lerp(momenta, gradients, 1 - first)  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_sign_(directions)  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_add_(parameters, directions, alpha=-group["lr"])  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_lerp_(momenta, gradients, 1 - second)  # pyright: ignore[reportPrivateImportUsage]
         return loss
 
 

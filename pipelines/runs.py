@@ -19,7 +19,7 @@ from pipelines.tracking import METRICS
 
 CONFIG, LOG, ENVIRONMENT = "config.yaml", "log.txt", "environment.json"
 
-logger = logging.getLogger("anchorfield")
+logger = logging.getLogger(__name__)
 
 
 class RunFolder:

@@ -47,12 +47,11 @@ class Sites:
 
     def take(self, index: slice | Int[np.ndarray, " pick"]) -> "Sites":
         """Keep some of the places."""
-        return Sites(
-            *(
-                None if (value := getattr(self, part.name)) is None else value[index]
-                for part in dataclasses.fields(self)
-            )
-        )
+
+        def part(values: Any) -> Any:
+            return None if values is None else values[index]
+
+        return Sites(self.position[index], part(self.normal), part(self.distance), part(self.measure))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,7 @@ class Surrogate(Units):
     ) -> None:
         super().__init__(spec)
         self.device = torch.device(device)
-        self.operator = operator.to(self.device).eval()
+        self.operator: Any = operator.to(self.device).eval()
         self.template = dict(template or {})
         self.precision = precision
 
@@ -264,14 +264,12 @@ class Wall:
 
 def join(parts: Sequence[Sites]) -> Sites:
     """Join places one after the other."""
-    return Sites(
-        *(
-            None
-            if getattr(parts[0], part.name) is None
-            else np.concatenate([getattr(sites, part.name) for sites in parts])
-            for part in dataclasses.fields(Sites)
-        )
-    )
+
+    def joined(name: str) -> Any:
+        values = [getattr(sites, name) for sites in parts]
+        return None if values[0] is None else np.concatenate(values)
+
+    return Sites(joined("position"), joined("normal"), joined("distance"), joined("measure"))
 
 
 def build_operator(spec: SurrogateSpec) -> nn.Module:

@@ -33,6 +33,8 @@ from pipelines.validate import validate
 if TYPE_CHECKING:
     from pipelines.config import Experiment
 
+Precision = Literal["float32", "bfloat16"]
+
 # Settings that a resumed training may change: they decide where and how fast it runs, or when it writes.
 FREE = frozenset({"steps", "device", "workers", "validate_every", "checkpoint_every", "log_every", "keep"})
 
@@ -215,7 +217,7 @@ class Trainer:
     def __init__(self, config: TrainingConfig, spec: SurrogateSpec, operator: nn.Module, store: Store) -> None:
         self.config, self.spec, self.store = config, spec, store
         self.device = pick_device(config.device)
-        self.precision = _precision(config.precision, self.device)
+        self.precision: Precision = _precision(config.precision, self.device)
         self.units = Units(spec)
         self.operator = operator.to(self.device).train()
         self.parameters = trainable(self.operator)
@@ -233,14 +235,16 @@ class Trainer:
             seed=config.seed,
             turn_about=config.sampling.turn_about,
         )
-        self.encode: Any = torch.compile(operator.encode) if config.compile else operator.encode
-        self.decode: Any = torch.compile(operator.decode) if config.compile else operator.decode
+        self.encode: Any = operator.encode
+        self.decode: Any = operator.decode
+        if config.compile:
+            self.encode, self.decode = torch.compile(self.encode), torch.compile(self.decode)
 
     @torch.no_grad()
     def _average(self, averaged: Any, current: Any, _: Any) -> None:
         # A short training would never forget its first weights at the full decay.
         decay = min(self.config.ema or 0.0, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(averaged, current, 1 - decay)
+        torch._foreach_lerp_(averaged, current, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
 
     @property
     def best_module(self) -> nn.Module:
@@ -586,7 +590,7 @@ def _none(spec: SurrogateSpec) -> dict[str, int]:
     return dict.fromkeys(spec.fields, 0)
 
 
-def _precision(asked: str, device: torch.device) -> Literal["float32", "bfloat16"]:
+def _precision(asked: str, device: torch.device) -> Precision:
     if asked == "auto":
         return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
     return "bfloat16" if asked == "bfloat16" else "float32"
