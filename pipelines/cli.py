@@ -246,8 +246,7 @@ def main() -> None:
     """Run the command line; errors of the user's making become one sentence and an exit code."""
     from neuralop.clash import clash
 
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("pipelines").setLevel(logging.INFO)
+    _log_to_terminal()
     problem = clash()
     if problem is not None and not {"--help", "-h"} & set(sys.argv[1:]):
         sys.exit(_fail(problem, 2))
@@ -260,6 +259,15 @@ def main() -> None:
         sys.exit(_fail(str(error), 2 if type(error).__name__ == "ConfigError" else 1))
     except KeyboardInterrupt:
         sys.exit(_fail("interrupted", 130))
+
+
+def _log_to_terminal() -> None:
+    """Show what the stages tell, and nothing of what the libraries tell each other."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    stages = logging.getLogger("pipelines")
+    stages.addHandler(handler)
+    stages.setLevel(logging.INFO)
 
 
 def _fail(message: str, code: int) -> int:
