@@ -332,7 +332,7 @@ def batches(sampler: Sampler, *, start: int, size: int, workers: int) -> Iterato
         while True:
             yield batch(start)
             start += size
-    pool = ThreadPoolExecutor(workers, thread_quantityprefix="batches")
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
     pending: deque[Future[Batch]] = deque()
     try:
         while True:

@@ -40,6 +40,7 @@ class MLflowConfig:
         name: of the MLflow run; by default that of the run folder.
         interval: seconds between two writes.
         wait: seconds that the end of a training waits for a server that is slow or away.
+        pictures: whether one validation case is drawn at checkpoints, as artefacts.
     """
 
     kind: Literal["mlflow"] = "mlflow"
@@ -48,6 +49,7 @@ class MLflowConfig:
     name: str | None = None
     interval: float = 5.0
     wait: float = 60.0
+    pictures: bool = True
 
     def __post_init__(self) -> None:
         for name in ("interval", "wait"):

@@ -22,12 +22,14 @@ from pipelines import checkpoints
 from pipelines.batches import Batch, Sampler, SamplingConfig, batches
 from pipelines.ensemble import pick_device
 from pipelines.optimisers import AdamWConfig, OptimiserConfig, schedule, trainable
+from pipelines.pictures import FOLDER as PICTURES
+from pipelines.pictures import Painter
 from pipelines.runs import CONFIG, ENVIRONMENT, Progress, RunFolder, clock, environment
 from pipelines.settings import to_dict
 from pipelines.specification import InputConfig, SurrogateSpec, Units
 from pipelines.specify import pool_template, specify
 from pipelines.surrogate import Surrogate, build_operator
-from pipelines.tracking import CHECKPOINT, METRICS, NoTracking, flatten, start, system_metrics
+from pipelines.tracking import CHECKPOINT, METRICS, NoTracking, Tracker, flatten, start, system_metrics
 from pipelines.validate import validate
 
 if TYPE_CHECKING:
@@ -379,13 +381,16 @@ def train(config: "Experiment", *, run: Path, resume: bool = False, operator: nn
         tracker = start(config.tracking, folder.path, config.to_dict(), folder.log)
         if tracker is not None:
             tracker.artefact(folder.path / CONFIG)
+        painter = _painter(config, folder, trainer, tracker)
         status: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"
         tracked: bool | None = None
         try:
-            report = _loop(config, folder, trainer, template, state)
+            report = _loop(config, folder, trainer, template, state, painter)
             status = "KILLED" if report.stopped else "FINISHED"
             if tracker is not None:
                 tracker.artefact(Path(report.checkpoint), CHECKPOINT)
+            if painter is not None and not report.stopped:
+                painter.paint(Path(report.checkpoint), last=True)
         except KeyboardInterrupt:
             status = "KILLED"
             raise
@@ -393,6 +398,8 @@ def train(config: "Experiment", *, run: Path, resume: bool = False, operator: nn
             folder.log(f"the training failed at step {trainer.step}: {error}")
             raise
         finally:
+            if painter is not None:
+                painter.stop()
             if tracker is not None:
                 tracked = tracker.close(status)
             store.close()
@@ -400,7 +407,12 @@ def train(config: "Experiment", *, run: Path, resume: bool = False, operator: nn
 
 
 def _loop(
-    config: "Experiment", folder: RunFolder, trainer: Trainer, template: Mapping[str, Any], state: Mapping[str, Any]
+    config: "Experiment",
+    folder: RunFolder,
+    trainer: Trainer,
+    template: Mapping[str, Any],
+    state: Mapping[str, Any],
+    painter: Painter | None,
 ) -> TrainReport:
     settings: TrainingConfig = config.training
     where = folder.path / checkpoints.FOLDER
@@ -442,10 +454,12 @@ def _loop(
             state=trainer.state()
             | {"best": best, "seconds": time.monotonic() - began, "settings": flatten(_bound(config))},
         )
-        checkpoints.save(where, trainer.step, checkpoint)
+        saved = checkpoints.save(where, trainer.step, checkpoint)
         if best is not None and best["step"] == trainer.step:
             checkpoints.mark(where, "best", checkpoints.step_name(trainer.step))
         checkpoints.prune(where, settings.keep)
+        if painter is not None and trainer.step < settings.steps and not terminated.is_set():
+            painter.paint(saved)
 
     drawn = trainer.batches()
     with _termination() as terminated:
@@ -584,6 +598,16 @@ def _record(config: "Experiment", folder: RunFolder, trainer: Trainer) -> None:
     folder.log(f"{action}: {count:,} parameters on {cases} cases, {trainer.device}, {trainer.precision}")
     if not trainer.store.splits["validation"]:
         folder.log("there is no validation split, so the last checkpoint counts as the best: see data.splits")
+
+
+def _painter(config: "Experiment", folder: RunFolder, trainer: Trainer, tracker: Tracker | None) -> Painter | None:
+    if tracker is None or not config.tracking.pictures:
+        return None
+
+    def upload(pictures: Path) -> None:
+        tracker.artefact(pictures, f"{PICTURES}/{pictures.name}")
+
+    return Painter(folder.path, trainer.store, trainer.spec, folder.log, upload)
 
 
 def _none(spec: SurrogateSpec) -> dict[str, int]:
