@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import resource
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +29,6 @@ from pipelines.sources import (
     GeometrySource,
     ParameterSource,
     RawCase,
-    SplitConfig,
     find_cases,
 )
 
@@ -38,7 +38,6 @@ __all__ = [
     "GeometrySource",
     "ParameterSource",
     "PrepareReport",
-    "SplitConfig",
     "prepare",
 ]
 
@@ -114,12 +113,13 @@ def prepare(
         ValueError: no case could be prepared, or one failed and `strict` is on.
     """
     cases = find_cases(config.cases)
+    config.splits.assign({case.name: case.name for case in cases})  # refuse before the work rather than after it
     cases_folder = config.store / CASES
     cases_folder.mkdir(parents=True, exist_ok=True)
     processes = 1 if cluster is None and len(cases) == 1 else min(workers or os.cpu_count() or 1, len(cases))
     entries: dict[str, _Entry] = {}
     report = PrepareReport(store=str(config.store), workers=processes)
-    settings = replace(config, cases=str(Path(config.cases).expanduser()))
+    settings = _anywhere(config, cases)
     with _team(cluster, processes) as team, _progress(len(cases)) as tell:
         report = replace(report, workers=team.workers, memory_limit=team.memory_limit)
         jobs = ((case.name, (_work, case, settings, force)) for case in cases)
@@ -137,7 +137,7 @@ def prepare(
     if not entries:
         raise ValueError(f"none of {len(cases)} cases could be prepared; the first failed so: {_first(report.failed)}")
     entries = {case.name: entries[case.name] for case in cases if case.name in entries}
-    splits = config.splits.assign({name: entry["geometry"] for name, entry in entries.items()})
+    splits = _splits(config, [case.name for case in cases], entries)
     report.notes.extend(_notes(entries, splits, config))
     report.splits.update({split: len(names) for split, names in splits.items()})
     for names in (report.prepared, report.kept):
@@ -171,6 +171,14 @@ def _progress(total: int) -> Iterator[Callable[[str], None]]:
 def _first(failed: Mapping[str, str]) -> str:
     name = next(iter(failed))
     return f"{name}: {failed[name]}"
+
+
+def _anywhere(config: DataConfig, cases: Sequence[RawCase]) -> DataConfig:
+    """Return settings whose paths mean the same to a worker in another folder."""
+    parameters, file = config.parameters, config.parameters.file
+    if file is not None and not (cases[0].folder / file).is_file() and (shared := Path(file).expanduser()).is_file():
+        parameters = replace(parameters, file=str(shared.resolve()))
+    return replace(config, store=config.store.resolve(), parameters=parameters)
 
 
 # --- one case
@@ -214,8 +222,9 @@ def _digest(config: DataConfig, sources: Mapping[str, Mapping[str, str]], case: 
     for name in ("store", "cases", "splits"):
         del settings[name]
     files = {role: source["sha256"] for role, source in sources.items()}
-    place = case.path.as_posix() if config.parameters.pattern is not None else ""
-    decides = [FORMAT, REVISION, settings, files, place]
+    del settings["parameters"]["file"]
+    found = re.search(config.parameters.pattern or "", case.path.as_posix())
+    decides = [FORMAT, REVISION, settings, files, found and found.groupdict()]
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 
@@ -311,6 +320,17 @@ def _dask_team(client: Any) -> _Team:
 
 
 # --- the whole
+
+
+def _splits(config: DataConfig, names: Sequence[str], entries: Mapping[str, _Entry]) -> dict[str, list[str]]:
+    """Assign all cases, so that a failure moves no other case, then leave out what failed."""
+    geometries = {name: entries[name]["geometry"] if name in entries else name for name in names}
+    splits = {
+        split: [name for name in each if name in entries] for split, each in config.splits.assign(geometries).items()
+    }
+    if not splits[SPLITS[0]]:
+        raise ValueError("every case of the training split failed; see what prepare reported of each")
+    return splits
 
 
 def _statistics(entries: Mapping[str, _Entry], splits: Mapping[str, Sequence[str]]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from glob import glob
@@ -82,91 +82,113 @@ class ParameterSource:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SplitConfig:
-    """Which cases train, which choose the checkpoint and which score. What is named nowhere trains.
-
-    Told in one of three ways: names, fractions or a file. Fractions keep cases of one geometry together, and which
-    geometry goes where is decided by its name and `seed`, not by how many cases there are.
+class NamedSplits:
+    """Validation and test cases by name; all others train.
 
     Attributes:
-        validation: names of cases, or patterns such as `naca_00_04[5-9]`.
-        test: likewise.
-        fractions: part of the geometries for `validation` and `test`.
-        seed: decides the draw by fractions.
-        file: JSON with lists of names or patterns under `validation` and `test`, and under `training` if you like.
+        validation: names of cases, or patterns such as `naca_00_04[5-9]`; they choose the checkpoint.
+        test: likewise; they are scored and decide nothing.
     """
 
+    kind: Literal["names"] = "names"
     validation: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
-    fractions: dict[Literal["validation", "test"], float] = field(default_factory=dict)
-    seed: int = 0
-    file: str | None = None
 
-    def __post_init__(self) -> None:
-        ways = [bool(self.validation or self.test), bool(self.fractions), self.file is not None]
-        if sum(ways) != 1:
-            told = "none" if not any(ways) else "several"
-            message = f"splits should be told in one way: validation and test, or fractions, or file; got {told}"
-            remedy = "set the others to null" if any(ways) else "for example fractions: {validation: 0.1, test: 0.1}"
-            raise ValueError(f"{message}; {remedy}")
-        if any(not 0 <= part < 1 for part in self.fractions.values()) or sum(self.fractions.values()) >= 1:
-            raise ValueError(f"fractions {self.fractions} should be between 0 and 1 and leave some for training")
-
-    def assign(self, geometries: dict[str, str]) -> dict[str, list[str]]:
+    def assign(self, geometries: Mapping[str, str]) -> dict[str, list[str]]:
         """Return the names of the cases of each split.
 
         Args:
             geometries: for each case, in order, what tells its geometry from others.
 
         Raises:
-            ConfigError: a name or pattern fits no case, fits two splits, or nothing is left for training.
+            ConfigError: a name or pattern fits no case, a case is in two splits, or none is left for training.
         """
-        chosen = self._by_fractions(geometries) if self.fractions else self._by_names(list(geometries))
-        taken = {name: split for split, names in chosen.items() for name in names}
-        splits = {split: [name for name in geometries if taken.get(name, SPLITS[0]) == split] for split in SPLITS}
-        if not splits[SPLITS[0]]:
-            raise ConfigError(f"splits leave none of {len(geometries)} cases for training")
-        return splits
+        return _by_patterns({"validation": self.validation, "test": self.test}, list(geometries))
 
-    def _by_fractions(self, geometries: dict[str, str]) -> dict[str, list[str]]:
+
+@dataclass(frozen=True, kw_only=True)
+class FractionSplits:
+    """Validation and test cases by lot. Cases of one geometry stay together.
+
+    Attributes:
+        validation: part of the geometries.
+        test: part of the geometries.
+        seed: decides the lot, together with the names of the cases.
+    """
+
+    kind: Literal["fractions"] = "fractions"
+    validation: float = 0.1
+    test: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.validation, self.test) < 0 or self.validation + self.test >= 1:
+            parts = f"validation {self.validation} and test {self.test}"
+            raise ValueError(f"{parts} should not be negative and leave some geometries for training")
+
+    def assign(self, geometries: Mapping[str, str]) -> dict[str, list[str]]:
+        """Return the names of the cases of each split; see `NamedSplits.assign`."""
         groups: dict[str, list[str]] = {}
         for name, geometry in geometries.items():
             groups.setdefault(geometry, []).append(name)
         drawn = sorted(groups.values(), key=lambda names: sha256(f"{self.seed}/{names[0]}".encode()).digest())
         chosen: dict[str, list[str]] = {}
-        for split in ("test", "validation"):
-            part = self.fractions.get(split, 0.0)
+        for split, part in (("test", self.test), ("validation", self.validation)):
             count = max(1, round(part * len(groups))) if part else 0
             chosen[split] = [name for names in drawn[:count] for name in names]
             drawn = drawn[count:]
-        return chosen
-
-    def _by_names(self, names: list[str]) -> dict[str, list[str]]:
-        patterns = {"validation": self.validation, "test": self.test} if self.file is None else _read_splits(self.file)
-        chosen: dict[str, list[str]] = {}
-        taken: dict[str, str] = {}
-        for split, each in patterns.items():
-            chosen[split] = []
-            for pattern in each:
-                fitting = [name for name in names if fnmatchcase(name, pattern)]
-                if not fitting:
-                    raise ConfigError(f"splits.{split}: {pattern!r} fits no case{nearest(pattern, names)}")
-                for name in fitting:
-                    if taken.setdefault(name, split) != split:
-                        raise ConfigError(f"splits: case {name!r} is in both {taken[name]} and {split}")
-                chosen[split] += [name for name in fitting if name not in chosen[split]]
-        return chosen
+        return _with_training(chosen, list(geometries))
 
 
-def _read_splits(file: str) -> dict[str, Sequence[str]]:
-    try:
-        content = json.loads(Path(file).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"splits.file: {file} cannot be read: {error}") from error
-    lists = isinstance(content, dict) and all(isinstance(each, list) for each in content.values())
-    if not lists or not set(content) <= set(SPLITS):
-        raise ConfigError(f"splits.file: {file} should hold lists of names under {', '.join(SPLITS)}")
-    return content
+@dataclass(frozen=True, kw_only=True)
+class FileSplits:
+    """Splits from a JSON file with lists of names or patterns under `validation`, `test` and, if you like, `training`.
+
+    Attributes:
+        file: path of the file.
+    """
+
+    kind: Literal["file"] = "file"
+    file: str
+
+    def assign(self, geometries: Mapping[str, str]) -> dict[str, list[str]]:
+        """Return the names of the cases of each split; see `NamedSplits.assign`."""
+        try:
+            content = json.loads(Path(self.file).expanduser().read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"data.splits.file: {self.file} cannot be read: {error}") from error
+        lists = isinstance(content, dict) and all(isinstance(each, list) for each in content.values())
+        if not lists or not set(content) <= set(SPLITS):
+            raise ConfigError(f"data.splits.file: {self.file} should hold lists of names under {', '.join(SPLITS)}")
+        return _by_patterns(content, list(geometries))
+
+
+Splits = NamedSplits | FractionSplits | FileSplits
+
+
+def _by_patterns(patterns: Mapping[str, Sequence[str]], names: list[str]) -> dict[str, list[str]]:
+    chosen: dict[str, list[str]] = {}
+    taken: dict[str, str] = {}
+    for split, each in patterns.items():
+        chosen[split] = []
+        for pattern in each:
+            fitting = [name for name in names if fnmatchcase(name, pattern)]
+            if not fitting:
+                raise ConfigError(f"data.splits: {pattern!r} of {split} fits no case{nearest(pattern, names)}")
+            for name in fitting:
+                if taken.setdefault(name, split) != split:
+                    raise ConfigError(f"data.splits: case {name!r} is in both {taken[name]} and {split}")
+            chosen[split] += [name for name in fitting if name not in chosen[split]]
+    return _with_training(chosen, names)
+
+
+def _with_training(chosen: Mapping[str, Sequence[str]], names: list[str]) -> dict[str, list[str]]:
+    """Add to training what no split has, and put names in order."""
+    taken = {name: split for split, each in chosen.items() for name in each}
+    splits = {split: [name for name in names if taken.get(name, SPLITS[0]) == split] for split in SPLITS}
+    if not splits[SPLITS[0]]:
+        raise ConfigError(f"data.splits leaves none of {len(names)} cases for training")
+    return splits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +207,7 @@ class DataConfig:
         conditions: those that the operator is given.
         conventions: how the solver wrote pressure, shear and symmetry.
         forces: what makes coefficients of forces; None integrates forces only.
-        splits: which cases train, validate and test.
+        splits: which cases train, which choose the checkpoint and which are scored: by name, by lot or from a file.
         precision: of the fields in the store. `float16` halves it, and keeps three digits.
     """
 
@@ -199,7 +221,7 @@ class DataConfig:
     conditions: tuple[str, ...] = ()
     conventions: Conventions = field(default_factory=Conventions)
     forces: ForceConfig | None = None
-    splits: SplitConfig = field(default_factory=lambda: SplitConfig(fractions={"validation": 0.1, "test": 0.1}))
+    splits: Splits = field(default_factory=FractionSplits)
     precision: Literal["float32", "float16"] = "float32"
 
     def __post_init__(self) -> None:
@@ -269,7 +291,7 @@ def find_cases(pattern: str) -> list[RawCase]:
     Raises:
         ConfigError: it finds none, or two of one name.
     """
-    found = sorted(Path(each) for each in glob(str(Path(pattern).expanduser()), recursive=True))
+    found = sorted(Path(each).resolve() for each in glob(str(Path(pattern).expanduser()), recursive=True))
     if not found:
         raise ConfigError(f"data.cases: nothing fits {pattern!r}, seen from {Path.cwd()}")
     cases: dict[str, RawCase] = {}
