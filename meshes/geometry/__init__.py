@@ -1,5 +1,6 @@
 """Areas, normals, distances and symmetry of meshes."""
 
+from meshes.geometry.cells import area_vectors, cell_centres, cell_normals, cell_sizes
 from meshes.geometry.surfaces import (
     OrientationReport,
     Watertightness,
@@ -20,7 +21,11 @@ __all__ = [
     "Mirror",
     "OrientationReport",
     "Watertightness",
+    "area_vectors",
     "bounds",
+    "cell_centres",
+    "cell_normals",
+    "cell_sizes",
     "characteristic_size",
     "outward",
     "projected_area",

@@ -126,13 +126,15 @@ def _capped(points: np.ndarray, centres: np.ndarray, radius: float, count: int) 
     """Count and list the nearest few within the radius."""
     tree = KDTree(points)
     # One more than asked for tells whether the last place is contested. The tree looks strictly within its bound.
-    ranks = np.arange(1, min(count + 1, len(points)) + 1)
-    distance, index = tree.query(centres, k=ranks, distance_upper_bound=max(radius * (1 + 2 * CLOSE), 1e-150))
+    asked = max(2, min(count + 1, len(points)))
+    bound = max(radius * (1 + 2 * CLOSE), 1e-150)
+    distance, index = map(np.asarray, tree.query(centres, k=asked, distance_upper_bound=bound))
     found = np.isfinite(distance)
     with np.errstate(invalid="ignore"):
-        tied = np.diff(distance, axis=1) <= CLOSE * distance[:, 1:]
-        at_bound = np.abs(distance - radius) <= CLOSE * radius if np.isfinite(radius) else np.zeros_like(found)
-    doubtful = (tied & found[:, 1:]).any(1) | (at_bound & found).any(1)
+        tied = found[:, 1:] & (np.diff(distance, axis=1) <= CLOSE * distance[:, 1:])
+    doubtful = np.any(tied, axis=1)
+    if np.isfinite(radius):
+        doubtful |= np.any(found & (np.abs(distance - radius) <= CLOSE * radius), axis=1)
     kept = found[:, :count] & (distance[:, :count] <= radius) & ~doubtful[:, None]
     counts = kept.sum(1)
     rows = np.flatnonzero(doubtful)

@@ -53,10 +53,10 @@ def test_finer_surfaces_stay_as_they_are() -> None:
 
 
 def test_flipping_improves_long_triangles_in_a_plane() -> None:
-    """A fan of needles, such as those that CAD systems write for a flat side."""
-    angle = np.linspace(0, np.pi / 2, 60)
-    vertices = np.concatenate([[[0.0, 0.0, 0.0]], np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)])
-    triangles = np.stack([np.zeros(59, int), np.arange(1, 60), np.arange(2, 61)], axis=1)
+    """A fan of needles from one corner of a flat side, such as CAD systems write."""
+    along = np.linspace(0, 3, 60)
+    vertices = np.concatenate([[[0.0, 0.0, 0.0]], np.stack([along, 0 * along + 0.5, 0 * along], axis=1)])
+    triangles = np.stack([np.zeros(59, int), np.arange(2, 61), np.arange(1, 60)], axis=1)
 
     def quality(mesh) -> float:
         points, cells = parts(mesh)
