@@ -1,5 +1,7 @@
 """VTK's kinds of cells: names, dimensions, and the linear cell that each has at its corners."""
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Int, UInt8
 
@@ -54,6 +56,6 @@ def dimensions(types: UInt8[np.ndarray, " cell"]) -> Int[np.ndarray, " cell"]:
     return _DIMENSION[types]
 
 
-def name_of(kind: int | np.integer) -> str:
+def name_of(kind: Any) -> str:
     """Name a kind of cell for people."""
     return NAMES.get(int(kind), f"cell type {int(kind)}")

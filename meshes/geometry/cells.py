@@ -247,7 +247,8 @@ def _corner_means(mesh: Mesh) -> Float[np.ndarray, "cell 3"]:
 
 
 def _sums(cell: Int[np.ndarray, " row"], rows: Float[np.ndarray, "row 3"], n_cells: int) -> Float[np.ndarray, "cell 3"]:
-    return np.stack([np.bincount(cell, rows[:, axis], minlength=n_cells) for axis in range(3)], axis=1)
+    columns = [np.bincount(cell, rows[:, axis], minlength=n_cells) for axis in range(3)]
+    return np.stack(columns, axis=1).astype(np.float64)  # of no rows, NumPy makes integers
 
 
 def _quotient(vectors: Float[np.ndarray, "row 3"], divisors: Float[np.ndarray, " row"]) -> Float[np.ndarray, "row 3"]:
