@@ -144,12 +144,8 @@ def shape(mesh: Mesh, spec: SurrogateSpec, *, keep_cells: bool = False) -> Shape
     axis = spec.symmetry_axis
     extent = extent_of(vertices, axis)
     if axis is not None and extent == "both halves":
-        mirror = Mirror(axis)
         warnings += _asymmetry(vertices, triangles, axis)
-        vertices, triangles = mirror.clip(vertices, triangles)
-    elif axis is not None and vertices[:, axis].mean() < 0:  # the half that was not modelled
-        vertices = vertices * np.where(np.arange(3) == axis, -1.0, 1.0)
-        triangles = triangles[:, ::-1]
+        vertices, triangles = Mirror(axis).clip(vertices, triangles)
     if keep_cells:
         surface = oriented
     else:
@@ -157,6 +153,9 @@ def shape(mesh: Mesh, spec: SurrogateSpec, *, keep_cells: bool = False) -> Shape
         surface = remesh(vertices, triangles, size)
         if axis is not None and extent == "both halves":
             surface = Mirror(axis).mirror(surface)
+    if axis is not None and vertices[:, axis].mean() < 0:  # the operator knows the other half
+        vertices = vertices * np.where(np.arange(3) == axis, -1.0, 1.0)
+        triangles = triangles[:, ::-1]
     return Shape(spec, vertices, triangles, surface, area_vectors(surface), extent, tuple(warnings))
 
 
@@ -191,7 +190,7 @@ def out_of_range(body: Body, parameters: Mapping[str, float], spec: SurrogateSpe
         lower, upper = spec.ranges["length"]
         said = f"the body is {body.length:.4g} m long, in training {_span(lower, upper)} m"
         for unit, factor in (("millimetres", 1000.0), ("centimetres", 100.0), ("inches", 1 / 0.0254)):
-            if body.length > 5 * upper and lower * (1 - LEEWAY) <= body.length / factor <= upper * (1 + LEEWAY):
+            if body.length > 5 * upper and lower / 2 <= body.length / factor <= upper * 2:
                 return [f"{said}: is the file in {unit}? Scale it by {1 / factor:.4g}"]
         if not 0.02 < body.length / np.sqrt(lower * upper) < 50:
             return [f"{said}: is the file in other units?"]

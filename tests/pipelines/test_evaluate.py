@@ -1,0 +1,79 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from meshes.stores import Store
+from pipelines.evaluate import evaluate, render
+
+VOLUME = ("volume_pressure", "volume_velocity", "volume_vorticity")
+
+
+@pytest.fixture(scope="module")
+def scores(tiny_run: Path) -> dict:
+    return evaluate(tiny_run)
+
+
+def test_every_field_of_every_case_is_scored_beside_baselines(scores: dict, tiny_store: Path) -> None:
+    store = Store(tiny_store)
+    assert scores["cases"] == store.splits["test"] == ["stokes_0008", "stokes_0009"]
+    assert set(scores["fields"]) == {"surface_pressure", "surface_wall_shear_stress", *VOLUME}
+    for name, entry in scores["fields"].items():
+        branch = name.split("_")[0]
+        assert entry["points"] == sum(store.case(case).count(branch) for case in scores["cases"])
+        parts = [entry, entry["weighted"], *([entry["near_wall"], entry["far"]] if name in VOLUME else [])]
+        for part in parts:
+            assert {"relative_l2", "rmse", "r2", "baselines"} <= set(part)
+            assert set(part["baselines"]) == {"nearest_case", "mean_field", "ridge"}
+            assert all(0 < value < 10 for value in part["baselines"].values())
+        each = [scores["per_case"][case]["fields"][name]["relative_l2"] for case in scores["cases"]]
+        assert entry["relative_l2"] == pytest.approx(np.mean(each))
+    assert "disturbance" not in scores["fields"]["volume_pressure"]
+    assert "near_wall" in scores["fields"]["volume_velocity"]["disturbance"]
+
+
+def test_scores_are_left_in_the_run(scores: dict, tiny_run: Path) -> None:
+    assert json.loads((tiny_run / "scores_test.json").read_text()) == scores
+
+
+def test_near_and_far_together_are_all(scores: dict) -> None:
+    for case in scores["per_case"].values():
+        entry = case["fields"]["volume_velocity"]
+        low, high = sorted((entry["near_wall"]["rmse"], entry["far"]["rmse"]))
+        assert low <= entry["rmse"] <= high
+
+
+def test_forces_of_the_truth_are_the_exact_ones(scores: dict, stokes_cases: Path) -> None:
+    for name, both in scores["forces"]["cases"].items():
+        exact = np.array(json.loads((stokes_cases / name / "case.json").read_text())["force"])
+        np.testing.assert_allclose(both["truth"]["force"], exact, atol=1e-2 * np.linalg.norm(exact))
+    assert scores["forces"]["coefficients"]["drag_coefficient"]["mean_absolute_error"] > 0
+
+
+def test_chunks_change_nothing(scores: dict, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.evaluate.BLOCK", 501)
+    again = evaluate(tiny_run, chunk=173, out=tiny_run.parent / "again.json")
+    for name, entry in scores["fields"].items():
+        other = again["fields"][name]
+        for key in ("relative_l2", "rmse", "r2"):
+            assert other[key] == pytest.approx(entry[key], rel=1e-4)
+        assert other["baselines"] == pytest.approx(entry["baselines"])
+
+
+def test_the_table_says_what_was_scored(scores: dict) -> None:
+    text = render(scores)
+    assert "mean over 2 cases of the split test" in text
+    assert "disturbance near wall" in text
+    assert "drag coefficient: mean absolute error" in text
+
+
+def test_what_cannot_be_scored_is_said(tiny_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no split 'exam'; it has training, validation, test"):
+        evaluate(tiny_run, split="exam")
+    with pytest.raises(ValueError, match="not a store"):
+        evaluate(tiny_run, store=tmp_path)
+    with pytest.raises(ValueError, match="draws is 0; expected at least 1"):
+        evaluate(tiny_run, draws=0)
+    with pytest.raises(ValueError, match="device 'tpu9' is not"):
+        evaluate(tiny_run, device="tpu9")
