@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, Shaped
 from meshes.fields import FieldSpec
 from meshes.mesh import Mesh
 from meshes.statistics import Moments
-from meshes.stores.layout import StoredBranch, StoredField, StoredGeometry
+from meshes.stores.layout import StoredBranch, StoredField, StoredGeometry, bad_values
 from pipelines.bodies import AXES, Body, measure_body
 from pipelines.forces import extent_of, integrate, number
 from pipelines.parameters import parameter_file, read_parameters
@@ -227,6 +227,9 @@ class _Reading:
         values = _values(mesh, places, spec.array)
         if spec.components is not None:
             values = values[:, list(spec.components)]
+        if bad := bad_values(values):
+            what = f"array {spec.array!r} has {bad} values that are NaN or infinite where it is read"
+            raise ValueError(f"{mesh.source}: {what}; repair the file, or leave the case out")
         free_stream, scale = non_dimensional(spec, values.shape[1], names)
         return StoredField(values=values, scale=scale, free_stream=tuple(free_stream.tolist()))
 

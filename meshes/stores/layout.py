@@ -137,6 +137,6 @@ def read_json(path: Path) -> Any:
         raise StoreError(f"{path} is not whole ({error}); run prepare again to write it anew") from error
 
 
-def values_finite(values: Shaped[np.ndarray, "..."]) -> int:
+def bad_values(values: Shaped[np.ndarray, "..."]) -> int:
     """Return how many values are NaN or infinite."""
     return int(values.size - np.isfinite(values).sum())

@@ -20,8 +20,8 @@ from meshes.stores.layout import (
     StoredGeometry,
     StoreError,
     aside,
+    bad_values,
     permutation,
-    values_finite,
 )
 
 Precision = Literal["float32", "float16"]
@@ -96,7 +96,7 @@ def _write_field(
 ) -> None:
     values: np.ndarray = stored.values
     if precision == "float16":
-        if bad := values_finite(values):
+        if bad := bad_values(values):
             raise StoreError(f"{what} has {bad} values that are NaN or infinite")
         values = stored.non_dimensional()
         largest, limit = float(np.abs(values).max(initial=0.0)), float(np.finfo(np.float16).max)
@@ -121,7 +121,7 @@ def _write(
         raise StoreError(f"{what} has {len(values)} rows for {len(order)} points")
     with np.errstate(over="ignore"):
         stored = values[order].astype(dtype)
-    if bad := values_finite(stored):
+    if bad := bad_values(stored):
         raise StoreError(f"{what} has {bad} values that are NaN, infinite or beyond {dtype}; repair them in the source")
     return group.create_dataset(name, data=stored, chunks=_chunks(stored))
 

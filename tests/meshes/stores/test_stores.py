@@ -6,6 +6,7 @@ import pickle
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -262,3 +263,13 @@ def test_what_is_read_costs_what_was_asked_for(tmp_path, make_store):
 def test_free_stream_is_what_is_subtracted():
     field = make_case(20)["branches"]["volume"].fields["velocity"]
     np.testing.assert_allclose(field.non_dimensional() * SCALE + np.array(FREE_STREAM), field.values, rtol=1e-6)
+
+
+def test_a_store_written_by_the_first_version_still_opens():
+    """The files were written by `make_golden.py` when format 1 was new."""
+    store = Store(Path(__file__).parent / "golden")
+    store.verify()
+    written = make_case(6)["branches"]["volume"]
+    read = store.case("a").read("volume")
+    np.testing.assert_array_equal(read["velocity"], written.fields["velocity"].values[read["order"] // 3])
+    np.testing.assert_array_equal(read["position"], written.position[read["order"] // 3].astype(np.float32))
