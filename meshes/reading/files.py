@@ -52,6 +52,7 @@ def read(path: Path | str, *, arrays: Collection[str] | None = None, time: float
     """
     path = Path(path)
     if path.suffix.lower() not in COLLECTIONS:
+        _refuse_time(path, time)
         return _read_file(path, arrays)
     parts = _parts(path)
     times = sorted({part.time for part in parts if part.time is not None})
@@ -81,7 +82,13 @@ def read_blocks(
     path = Path(path)
     if path.suffix.lower() in COLLECTIONS:
         return _read_parts(path, _parts(path), arrays, time)
+    _refuse_time(path, time)
     return {path.stem: _read_file(path, arrays)}
+
+
+def _refuse_time(path: Path, time: float | None) -> None:
+    if time is not None:
+        raise ReadError(f"{path} is a single mesh without times, but time {time:g} was asked for; leave it out")
 
 
 class _Part(NamedTuple):
@@ -125,7 +132,10 @@ def _parts(path: Path) -> list[_Part]:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
         raise ReadError(f"{path} is not well-formed XML ({error}); write it again") from error
-    parts = list(_named(root, "", path.parent))
+    try:
+        parts = list(_named(root, "", path.parent))
+    except ValueError as error:
+        raise ReadError(f"{path} has a timestep that is no number ({error}); write it again") from error
     if not parts:
         raise ReadError(f"{path} names no files; expected <DataSet file=…> entries")
     return parts

@@ -56,7 +56,7 @@ def write_collection(path: Path | str, entries: Sequence[tuple[float, Path | str
     lines = ['<?xml version="1.0"?>', '<VTKFile type="Collection" version="0.1">', "<Collection>"]
     for time, file in entries:
         name = Path(os.path.relpath(file, path.parent)).as_posix()
-        lines.append(f'<DataSet timestep="{time!r}" part="0" file={quoteattr(name)}/>')
+        lines.append(f'<DataSet timestep="{float(time)!r}" part="0" file={quoteattr(name)}/>')
     lines += ["</Collection>", "</VTKFile>", ""]
     with aside(path) as file:
         file.write("\n".join(lines).encode())

@@ -149,6 +149,17 @@ def test_a_series_asks_for_a_time(tmp_path: Path) -> None:
     assert read(tmp_path / "run.pvd", time=0.5).n_cells == _sphere().n_cells
 
 
+def test_times_that_make_no_sense(tmp_path: Path) -> None:
+    write(Mesh.from_pyvista(_sphere()), tmp_path / "a.vtp")
+    for reader in (read, read_blocks):
+        with pytest.raises(ReadError, match="a single mesh without times, but time 1 was asked for"):
+            reader(tmp_path / "a.vtp", time=1.0)
+    text = '<VTKFile type="Collection"><Collection><DataSet timestep="late" file="a.vtp"/></Collection></VTKFile>'
+    (tmp_path / "run.pvd").write_text(text)
+    with pytest.raises(ReadError, match="has a timestep that is no number"):
+        read(tmp_path / "run.pvd")
+
+
 def test_a_piece_that_is_missing_is_named(tmp_path: Path) -> None:
     path = _saved(_blocks(a=_sphere(), b=_sphere()), tmp_path / "case.vtm")
     gone = next((tmp_path / "case").glob("*1*"))

@@ -141,7 +141,7 @@ def test_a_series_reads_back_by_time(tmp_path: Path) -> None:
     for step in range(3):
         mesh = Mesh.from_triangles(np.eye(3) * (step + 1), np.array([[0, 1, 2]]))
         write(mesh, tmp_path / "steps" / f"step {step} & more.vtp")
-    entries = [(0.1 * step, tmp_path / "steps" / f"step {step} & more.vtp") for step in range(3)]
+    entries = [(np.float64(0.1) * step, tmp_path / "steps" / f"step {step} & more.vtp") for step in range(3)]
     write_collection(tmp_path / "series.pvd", entries)
     assert list(read_blocks(tmp_path / "series.pvd")) == ["0/0", "0.1/0", "0.2/0"]
     assert read(tmp_path / "series.pvd", time=0.2).points.max() == 3
