@@ -39,6 +39,7 @@ class Painter:
         self, run: Path, store: Store, spec: SurrogateSpec, log: Callable[[str], None], done: Callable[[Path], None]
     ) -> None:
         self.folder, self.log, self.done = run / FOLDER, log, done
+        self._copy = self.folder / f".checkpoint.tmp-{os.getpid()}"
         self._process: subprocess.Popen[bytes] | None = None
         self._target = self.folder
         self._began, self._seconds, self._ended = 0.0, 0.0, float("-inf")
@@ -60,9 +61,10 @@ class Painter:
         self._target, self._began = self.folder / checkpoint.name, time.monotonic()
         if self._target.is_dir():
             return
-        self.folder.mkdir(exist_ok=True)
+        # A copy, since the training may remove the checkpoint before it was read.
+        shutil.copytree(checkpoint, self._copy)
         with (self.folder / "log.txt").open("wb") as errors:
-            command = [sys.executable, "-m", "pipelines.pictures", str(checkpoint), str(self._target), self.command]
+            command = [sys.executable, "-m", "pipelines.pictures", str(self._copy), str(self._target), self.command]
             environment = os.environ | {"OMP_NUM_THREADS": "1"}
             self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, env=environment)
         if last:
@@ -80,7 +82,8 @@ class Painter:
             self.stop()
             self.log(f"drawing {self._target.name} took more than {LONGEST:.0f} s and was given up")
             return
-        self._process, self._ended = None, time.monotonic()
+        self.stop()
+        self._ended = time.monotonic()
         self._seconds = self._ended - self._began
         if code:
             lines = (self.folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
@@ -89,11 +92,12 @@ class Painter:
         self.done(self._target)
 
     def stop(self) -> None:
-        """End a process that is still drawing."""
+        """End a process that is still drawing, and remove what it worked on."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
+        shutil.rmtree(self._copy, ignore_errors=True)
 
 
 def _command(store: Store, spec: SurrogateSpec, log: Callable[[str], None]) -> str | None:

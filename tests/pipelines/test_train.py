@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from stokes_store import build_store, experiment
 
 import pipelines.train
 from meshes.stores import Store
-from pipelines import checkpoints
+from pipelines import checkpoints, pictures
 from pipelines.batches import SamplingConfig
 from pipelines.checkpoints import load_surrogate
 from pipelines.optimisers import AdamWConfig, LionConfig, MuonConfig
@@ -82,6 +83,7 @@ def test_stop_and_resume_equals_never_stopping(store, tmp_path, monkeypatch, opt
 KILLED = """
 import sys, pipelines.train
 from pathlib import Path
+from typing import ClassVar
 from stokes_store import experiment
 update = pipelines.train.Trainer.update
 def slow(self, drawn):
@@ -286,3 +288,55 @@ def test_averaged_weights_are_averages(store):
         expected = current if expected is None else decay * expected + (1 - decay) * current
     drawn.close()
     torch.testing.assert_close(dict(trainer.best_module.named_parameters())[name].detach(), expected)
+
+
+class Process:
+    """Stands for a process that draws, and is finished when told."""
+
+    made: ClassVar[list["Process"]] = []
+
+    def __init__(self, command, **_):
+        self.checkpoint, self.target, self.code = Path(command[-3]), Path(command[-2]), None
+        assert (self.checkpoint / "operator.json").exists()
+        Process.made.append(self)
+
+    def wait(self, timeout=None):
+        if self.code is None:
+            raise subprocess.TimeoutExpired("draw", timeout or 0)
+        return self.code
+
+    def kill(self):
+        self.code = -9 if self.code is None else self.code
+
+
+def test_pictures_are_drawn_one_at_a_time_and_seldom(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures.subprocess, "Popen", Process)
+    monkeypatch.setattr(pictures, "_command", lambda *_: "{}")
+    clock = iter(np.arange(0, 10000, 10.0))
+    monkeypatch.setattr(pictures.time, "monotonic", lambda: next(clock))
+    Process.made.clear()
+    said, done = [], []
+    steps = [tmp_path / "checkpoints" / f"step_{number}" for number in range(4)]
+    for step in steps:
+        step.mkdir(parents=True)
+        (step / "operator.json").write_text("{}")
+    spec = pipelines.train._trainer(experiment(store), opened := Store(store), None).spec
+    opened.close()
+    painter = pictures.Painter(tmp_path, opened, spec, said.append, done.append)
+    painter.paint(steps[0])
+    painter.paint(steps[1])  # while the first is being drawn
+    assert [process.target.name for process in Process.made] == ["step_0"]
+    Process.made[0].code = 0
+    painter.paint(steps[2])  # right after pictures that took long
+    assert done == [tmp_path / "pictures" / "step_0"]
+    assert len(Process.made) == 1
+    assert not Process.made[0].checkpoint.exists()
+    painter._ended = float("-inf")
+    painter.paint(steps[3])
+    (tmp_path / "pictures" / "log.txt").write_text("Traceback\nOSError: no display\n")
+    Process.made[1].code = 1
+    painter.look()
+    assert said == ["no pictures of step_3: OSError: no display"]
+    assert len(done) == 1
+    painter.stop()
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["log.txt"]
