@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from meshes.stores import Store, StoredCase
 from pipelines.specification import Units
@@ -51,7 +51,7 @@ class Descriptors:
 class Cloud:
     """Points of one branch of a training case, with non-dimensional values."""
 
-    tree: cKDTree
+    tree: KDTree
     values: dict[str, Float[np.ndarray, "point _component"]]
 
 
@@ -188,7 +188,7 @@ class Baselines:
         for field in fields:
             scale, free_stream = case.scale(branch, field)
             values[field] = (arrays[field].astype(np.float64) - free_stream) / scale
-        return Cloud(cKDTree(self._place(case, arrays["position"])), values)
+        return Cloud(KDTree(self._place(case, arrays["position"])), values)
 
     def _samples(self, branch: str, count: int = 1024) -> dict[str, Float[np.ndarray, "case _value"]]:
         """Values of every training case at the same few places: what the penalty of the regression is chosen on."""
@@ -237,8 +237,8 @@ def nearest(target: Descriptors, described: list[Descriptors]) -> int:
     Shapes differ by the symmetric mean distance between their outlines, conditions by their standardised difference;
     each is divided by its median over the candidates, so that neither drowns the other.
     """
-    trees = [cKDTree(each.outline) for each in described]
-    own = cKDTree(target.outline)
+    trees = [KDTree(each.outline) for each in described]
+    own = KDTree(target.outline)
     shape = np.array(
         [
             np.mean(tree.query(target.outline)[0]) + np.mean(own.query(each.outline)[0])

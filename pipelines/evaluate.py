@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from meshes.stores import Store, StoredCase
 from meshes.stores.layout import write_json
+from pipelines import tracking
 from pipelines.baselines import NAMES, Baselines
 from pipelines.ensemble import Ensemble, pick_device
 from pipelines.forces import PRESSURE, SHEAR, coefficients, in_space, integrate
@@ -97,13 +98,34 @@ def evaluate(
         out = folder / f"scores_{split}.json"
     if out is not None:
         write_json(out, scores)
+        tracking.record(checkpoint.parents[1], _metrics(scores), [out])
     return scores
+
+
+def _metrics(scores: Mapping[str, Any]) -> dict[str, float]:
+    """Name the scores that a tracker compares runs by."""
+    metrics = {}
+    for field, entry in scores["fields"].items():
+        for name in ("relative_l2", "rmse", "r2"):
+            metrics[f"{scores['split']}/{field}/{name}"] = entry[name]
+        for name, value in entry["baselines"].items():
+            metrics[f"{scores['split']}/{field}/{name}"] = value
+    for name, entry in (scores["forces"] or {}).get("coefficients", {}).items():
+        metrics[f"{scores['split']}/{name}/mean_absolute_error"] = entry["mean_absolute_error"]
+    return {name: value for name, value in metrics.items() if value is not None}
 
 
 def render(scores: Mapping[str, Any]) -> str:
     """Set the scores as a table: relative L2 in per cent, of the surrogate and of the baselines."""
-    header = ("field", "points", "surrogate", *(name.replace("_", " ") for name in NAMES), "R²", "RMSE")
-    rows = [header]
+    header: tuple[str, ...] = (
+        "field",
+        "points",
+        "surrogate",
+        *(name.replace("_", " ") for name in NAMES),
+        "R²",
+        "RMSE",
+    )
+    rows: list[tuple[str, ...]] = [header]
     for field, entry in scores["fields"].items():
         for label, part in _parts(entry):
             baselines = part.get("baselines", {})

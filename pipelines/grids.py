@@ -62,7 +62,7 @@ def graded_edges(
 
 def _graded(box: Float[np.ndarray, "2"], inner: Float[np.ndarray, "2"], size: float) -> Float[np.ndarray, " _edge"]:
     count = max(int(np.ceil((inner[1] - inner[0]) / size)), 1)
-    middle = np.linspace(*inner, count + 1) if inner[1] > inner[0] else inner[:1]
+    middle = np.linspace(inner[0], inner[1], count + 1) if inner[1] > inner[0] else inner[:1]
     return np.concatenate(
         [(inner[0] - _growing(inner[0] - box[0], size))[::-1], middle, inner[1] + _growing(box[1] - inner[1], size)]
     )

@@ -13,7 +13,7 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -240,6 +240,42 @@ def start(config: TrackingConfig, run: Path, parameters: Mapping[str, Any], log:
         log: takes warnings, one line each.
     """
     return None if isinstance(config, NoTracking) else Tracker(config, run, parameters, log)
+
+
+def record(run: Path, metrics: Mapping[str, float], files: Sequence[Path] = ()) -> bool:
+    """Add scores and files to the MLflow run of a training that has ended.
+
+    Args:
+        run: the run folder.
+        metrics: scores by name.
+        files: to upload.
+
+    Returns:
+        Whether they were written; a run that is not tracked has nowhere to write to. A store that is away or locked is
+        warned of and asked no second time, since the files have everything.
+    """
+    path = run / STATE
+    if not path.exists():
+        return False
+    from mlflow.entities import Metric
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    quieten()
+    state = _State(**json.loads(path.read_text(encoding="utf-8")))
+    moment = int(1000 * time.time())
+    values = [Metric(_name(name), float(value), moment, 0) for name, value in metrics.items()]
+    try:
+        client = _client(state.uri)
+        for start in range(0, len(values), METRICS_A_CALL):
+            client.log_batch(state.run_id, metrics=values[start : start + METRICS_A_CALL])
+        for file in files:
+            client.log_artifact(state.run_id, str(file))
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        first = str(error).strip().split("\n")[0][:300]
+        logging.getLogger(__name__).warning("MLflow at %s did not take the scores (%s)", state.uri, first)
+        return False
+    return True
 
 
 def flatten(tree: Any, path: str = "") -> dict[str, str]:

@@ -77,3 +77,30 @@ def test_what_cannot_be_scored_is_said(tiny_run: Path, tmp_path: Path) -> None:
         evaluate(tiny_run, draws=0)
     with pytest.raises(ValueError, match="device 'tpu9' is not"):
         evaluate(tiny_run, device="tpu9")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::sqlalchemy.exc.SADeprecationWarning")
+def test_a_tracked_run_gets_the_scores(tiny_run: Path, scores: dict, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    from pipelines.tracking import record
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.create_experiment("test", artifact_location=(tmp_path / "artefacts").as_uri())
+    run = client.create_run(experiment)
+    assert not record(tmp_path, {"a": 1.0})
+    state = {"uri": uri, "run_id": run.info.run_id, "parameters": True, "sent": 0, "pending": []}
+    (tiny_run / "tracking.json").write_text(json.dumps(state))
+    try:
+        evaluate(tiny_run)
+        found = client.get_run(run.info.run_id).data.metrics
+        expected = scores["fields"]["volume_velocity"]
+        assert found["test/volume_velocity/relative_l2"] == pytest.approx(expected["relative_l2"], rel=1e-6)
+        assert found["test/volume_velocity/nearest_case"] == pytest.approx(expected["baselines"]["nearest_case"])
+        assert [each.path for each in client.list_artifacts(run.info.run_id)] == ["scores_test.json"]
+        # A store that is away is warned of, and costs nothing else.
+        (tiny_run / "tracking.json").write_text(json.dumps(state | {"uri": "http://127.0.0.1:9"}))
+        assert evaluate(tiny_run)["fields"].keys() == scores["fields"].keys()
+    finally:
+        (tiny_run / "tracking.json").unlink()
