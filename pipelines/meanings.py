@@ -47,7 +47,8 @@ def meaning_of(path: Path, config: str | Path | None) -> Meaning:
         return _from_prediction(record) if record.exists() else Meaning()
     if (Path(config) / "statistics.json").exists():
         return _from_store(Path(config), folder.name)
-    if Path(config).is_dir() or str(config).startswith("runs:/"):
+    is_run = any((Path(config) / name).exists() for name in ("checkpoints", "operator.json"))
+    if is_run or str(config).startswith("runs:/"):
         return _from_run(config)
     return _from_experiment(str(config), path)
 
@@ -80,7 +81,7 @@ def _from_store(folder: Path, case: str) -> Meaning:
     return Meaning(
         arrays=_arrays({branch: store.fields[branch] for branch, kind in store.kinds.items() if kind == "surface"}),
         conventions=conventions,
-        settings=_read(ForceConfig, store.manifest.get("forces")),
+        settings=_read(ForceConfig, store.manifest["force_settings"]),
         parameters=parameters,
         axes=axes,
     )

@@ -64,7 +64,8 @@ class Prediction:
                 if scores["relative_l2"] is not None
             ]
         if (forces := record["forces"]) is not None:
-            vector = ", ".join(f"{value:.4g}" for value in forces["force"])
+            largest = max(map(abs, forces["force"]))
+            vector = ", ".join(f"{value if abs(value) > 1e-9 * largest else 0:.4g}" for value in forces["force"])
             lines.append(f"force on {_extent(forces['extent'])}: ({vector}) {forces['unit']}")
             if "drag_coefficient" in forces:
                 drag, lift = forces["drag_coefficient"], forces["lift_coefficient"]

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -212,3 +213,18 @@ def test_drag_of_airfoils_is_what_the_solver_reported(shared_data, number: int) 
     assert report.coefficients is not None
     assert report.coefficients.drag_coefficient == pytest.approx(summary["drag_coefficient"], abs=2e-4)
     assert report.reported["drag_coefficient"] == summary["drag_coefficient"]
+
+
+def test_stores_runs_and_experiments_say_what_arrays_mean(tiny_store: Path, tiny_run: Path, stokes_cases: Path) -> None:
+    folder = stokes_cases / "stokes_0003"
+    case = json.loads((folder / "case.json").read_text())
+    by_store, by_experiment = (forces(folder, config=config) for config in (tiny_store, "stokes"))
+    by_run = forces(folder / "surface.vtp", config=tiny_run, parameters=case_numbers(case))
+    for report in (by_store, by_experiment, by_run):
+        assert report.arrays == {"pressure": "p", "wall_shear_stress": "wallShearStress"}
+        np.testing.assert_allclose(report.forces.force, by_store.forces.force)
+        assert report.coefficients is not None
+        assert by_store.coefficients is not None
+        assert report.coefficients.drag_coefficient == pytest.approx(by_store.coefficients.drag_coefficient)
+    assert by_store.reported["drag_coefficient"] == pytest.approx(by_store.coefficients.drag_coefficient, rel=5e-3)
+    assert by_run.reported == {}
