@@ -28,7 +28,7 @@ def median(work: Callable[[], object], repeats: int = 9) -> float:
 
 
 def command_line() -> list[Row]:
-    """`anchorfield --help`, as a process, beside a bare interpreter."""
+    """Start `anchorfield --help` as a process, beside a bare interpreter."""
     program = Path(sys.executable).with_name("anchorfield")
     quiet = {"stdout": subprocess.DEVNULL, "check": True}
     help_time = median(lambda: subprocess.run([program, "--help"], **quiet))
@@ -37,7 +37,7 @@ def command_line() -> list[Row]:
 
 
 def store() -> list[Row]:
-    """Reading 16,384 of 8.8 million points with 8 fields, warm, beside reading the bytes alone."""
+    """Read 16,384 of 8.8 million points with 8 fields, warm, beside reading the bytes alone."""
     from meshes.stores import layout
     from meshes.stores.reader import StoredCase
     from meshes.stores.writer import write_case
@@ -101,8 +101,8 @@ def _one_case_store(folder: Path, branch: object, body: object, write_case: Call
 
 
 def neighbours() -> list[Row]:
-    """Radius neighbours of 16,384 centres among 65,536 points, beside `cKDTree` alone."""
-    from scipy.spatial import cKDTree
+    """Find the radius neighbours of 16,384 centres among 65,536 points, beside `KDTree` alone."""
+    from scipy.spatial import KDTree
 
     from meshes.neighbours import radius
 
@@ -111,13 +111,13 @@ def neighbours() -> list[Row]:
     centres = points[:16_384]
     reach = 0.035  # about 12 neighbours
     ours = median(lambda: radius(points, centres, reach, max_count=32))
-    tree = median(lambda: cKDTree(points).query(centres, k=32, distance_upper_bound=reach))
-    return [("radius, 16,384 centres of 65,536 points", ours, "cKDTree(points).query", tree)]
+    tree = median(lambda: KDTree(points).query(centres, k=32, distance_upper_bound=reach))
+    return [("radius, 16,384 centres of 65,536 points", ours, "KDTree(points).query", tree)]
 
 
 def geometry() -> list[Row]:
-    """Exact wall distance of 100,000 points from 20,480 triangles, beside the nearest triangle centre."""
-    from scipy.spatial import cKDTree
+    """Measure the exact wall distance of 100,000 points from 20,480 triangles, beside the nearest triangle centre."""
+    from scipy.spatial import KDTree
 
     from meshes.geometry.wall_distance import ClosestPoints
     from pipelines.generate.stokes import icosphere
@@ -125,20 +125,20 @@ def geometry() -> list[Row]:
     vertices, triangles = icosphere(5)
     position = np.random.default_rng(0).uniform(-3, 3, (100_000, 3))
     body = ClosestPoints(vertices, triangles)
-    centres = cKDTree(vertices[triangles].mean(1))
+    centres = KDTree(vertices[triangles].mean(1))
     ours = median(lambda: body.query(position), 5)
     return [
         (
             "wall distance, 100,000 points, 20,480 triangles",
             ours,
-            "nearest centre by cKDTree",
+            "nearest centre by KDTree",
             median(lambda: centres.query(position), 5),
         )
     ]
 
 
 def operator() -> list[Row]:
-    """A training step and a decode of the small operator, beside their matrix products alone."""
+    """Train a step and decode with the small operator, beside their matrix products alone."""
     import torch
 
     from neuralop.operators import ABUPTConfig

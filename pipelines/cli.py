@@ -117,10 +117,10 @@ def prepare(
     as_json: Json = False,
 ) -> None:
     """Turn raw cases into a store, in parallel."""
-    from pipelines.config import load
+    from pipelines.config import load_data
     from pipelines.prepare import prepare as work
 
-    report = work(load(config, overrides or []).data, cluster=cluster, workers=workers, strict=strict, force=force)
+    report = work(load_data(config, overrides or []), cluster=cluster, workers=workers, strict=strict, force=force)
     _show(report.to_dict(), as_json, lambda _: report.render())
     if report.failed:
         raise typer.Exit(1)
@@ -212,12 +212,15 @@ def forces(
     path: Annotated[Path, typer.Argument(help="A surface with pressure and wall shear: a prediction or a simulation.")],
     config: Annotated[str | None, typer.Option(help="Experiment, run or store that tells arrays and signs.")] = None,
     parameter: Annotated[list[str] | None, typer.Option(help="NAME=NUMBER of the case; repeat.")] = None,
+    pressure: Annotated[str | None, typer.Option(help="Array with the pressure, where nothing else tells.")] = None,
+    shear: Annotated[str | None, typer.Option(help="Array with the wall shear stress, likewise.")] = None,
     as_json: Json = False,
 ) -> None:
     """Integrate pressure and wall shear over a surface."""
     from pipelines.forces import forces as work
 
-    result = work(path, config=config, parameters=_numbers(parameter or [], "--parameter"))
+    given = _numbers(parameter or [], "--parameter")
+    result = work(path, config=config, parameters=given, pressure=pressure, shear=shear)
     _show(result.to_dict(), as_json, lambda _: result.render())
 
 

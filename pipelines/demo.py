@@ -1,11 +1,14 @@
 """The whole journey on flows that are known exactly: from raw files to scored predictions for an unseen body."""
 
 import json
+import os
+import shutil
+import sys
 import time
 from pathlib import Path
 
 QUICK = {"count": 12, "steps": 60}
-FULL = {"count": 64, "steps": 900}
+FULL = {"count": 80, "steps": 700}
 
 
 def demo(out: Path, *, quick: bool = False) -> dict:
@@ -59,51 +62,64 @@ def demo(out: Path, *, quick: bool = False) -> dict:
 
     case = json.loads((out / "store" / "manifest.json").read_text())["splits"]["test"][0]
     body = out / "cases" / case / "body.stl"
-    parameters = json.loads((out / "cases" / case / "case.json").read_text())
+    exact = json.loads((out / "cases" / case / "case.json").read_text())
+    conditions = {name: exact[name] for name in ("speed", "viscosity")}
     stage(4, f"predicting the flow past an unseen body from {body} alone")
-    prediction = predict(
-        out / "run",
-        geometry=body,
-        conditions={name: parameters[name] for name in ("speed", "viscosity")},
-        out=out / "prediction",
-    )
+    prediction = predict(out / "run", geometry=body, conditions=conditions, out=out / "prediction")
     print(prediction.render())
 
-    stage(5, f"drawing pictures in {out / 'pictures'}")
+    stage(5, f"drawing pictures in {out / 'pictures'}, beside the truth on the simulated mesh")
+    folder = out / "cases" / case
+    compared = predict(
+        out / "run",
+        geometry=folder / "surface.vtp",
+        volume=folder / "volume.vtu",
+        conditions=conditions,
+        out=out / "comparison",
+    )
     view(out / "prediction", out / "pictures")
+    view(compared.out, out / "pictures" / "comparison")
 
     stage(6, "scoring every point of the test cases")
-    scores = evaluate(out / "run")
-    (out / "scores.json").write_text(json.dumps(scores, indent=2, allow_nan=False) + "\n")
+    scores = evaluate(out / "run", out=out / "scores.json")
     print(render(scores))
-    print(_closing(out, scores, prediction.to_dict(), parameters, body, time.monotonic() - started))
+    print(_closing(out, scores, prediction.to_dict(), exact, body, time.monotonic() - started))
     return scores
 
 
-def _closing(out: Path, scores: dict, prediction: dict, parameters: dict, body: Path, seconds: float) -> str:
+def _closing(out: Path, scores: dict, prediction: dict, exact: dict, body: Path, seconds: float) -> str:
     """Say in words what was achieved, where things are, and what to try next."""
     pressure = scores["fields"]["surface_pressure"]
-    velocity = scores["fields"]["volume_velocity"]["near_wall"]["disturbance"]
+    velocity = scores["fields"]["volume_velocity"]["disturbance"]["near_wall"]
 
     def against(score: dict) -> str:
         nearest = score["baselines"]["nearest_case"]
         return f"{score['relative_l2']:.1%} (nearest training case: {nearest:.1%})"
 
-    drag, exact = prediction["forces"]["force"][0], parameters["force"][0]
-    conditions = " ".join(f"--condition {name}={parameters[name]:.6g}" for name in ("speed", "viscosity"))
+    drag = prediction["forces"]["force"][0]
+    conditions = " ".join(f"--condition {name}={exact[name]:.6g}" for name in ("speed", "viscosity"))
     return f"""
 Done in {seconds / 60:.1f} minutes. Over {len(scores["cases"])} bodies that training never saw, from their STL alone:
   surface pressure is off by {against(pressure)},
   the disturbance of the velocity near the wall by {against(velocity)}.
-For {body.parent.name}, predicted from its STL: drag {drag:.4g} N, exact {exact:.4g} N.
+For {body.parent.name}, predicted from its STL: drag {drag:.4g} N, exact {exact["drag"]:.4g} N.
 
 Where things are
   {out / "prediction" / "surface.vtp"} and volume.vtu   open them in ParaView
-  {out / "pictures"}   the same as pictures, and view.py for pvpython
+  {out / "pictures"}   the same as pictures, with the truth in comparison/; view.py is for pvpython
   {out / "scores.json"}   every score, beside the baselines
   {out / "run"}   the trained surrogate, which predicts by itself
 
 Three commands to try next
-  anchorfield predict {out / "run"} --geometry {body} {conditions} --out {out / "again"} --draws 4
-  anchorfield inspect {out / "cases" / body.parent.name}
-  mlflow ui --backend-store-uri sqlite:///{(out / "mlflow.db").resolve()}"""
+  {_program("anchorfield")} predict {out / "run"} --geometry {body} {conditions} --out {out / "again"} --draws 4
+  {_program("anchorfield")} inspect {out / "cases" / body.parent.name}
+  {_program("mlflow")} ui --backend-store-uri sqlite:///{(out / "mlflow.db").resolve()}"""
+
+
+def _program(name: str) -> str:
+    """Return what to type for a program of this environment, which need not be an active one."""
+    beside = Path(sys.executable).with_name(name)
+    found = shutil.which(name)
+    if found is not None and Path(found).resolve() == beside.resolve():
+        return name
+    return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)
