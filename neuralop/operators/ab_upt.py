@@ -14,7 +14,7 @@ from neuralop.encodings.condition import ConditionEncoding
 from neuralop.encodings.fourier import FourierEncoding
 from neuralop.encodings.rotary import RotaryEncoding
 from neuralop.layers.blocks import PerceiverBlock, TransformerBlock
-from neuralop.layers.initialisation import initialise
+from neuralop.layers.initialisation import SMALL, Initialisation, draw, initialise
 from neuralop.layers.mlp import MLP, Activation
 from neuralop.layers.normalisation import Normalisation
 from neuralop.mixers.anchor_attention import AnchorAttention
@@ -70,6 +70,10 @@ class ABUPTConfig:
         base: ratio of the longest to the shortest wavelength of positions.
         rotary_shortest: shortest wavelength by which attention tells distances.
         rotary_base: ratio of the longest to the shortest wavelength of attention.
+
+    The wavelengths were chosen on exact flows past 36 ellipsoids, width 64, 250 steps: with the rotary ones a quarter
+    to 25 body lengths, validation scored 0.20, with half to 16 it scored 0.12. Positions from a tenth instead of half a
+    body length cost another tenth.
     """
 
     kind: Literal["ab_upt"] = "ab_upt"
@@ -85,13 +89,13 @@ class ABUPTConfig:
     qk_norm: bool = True
     final_norm: bool = True
     norm: Normalisation = "layer"
-    activation: Activation = "gelu"
+    activation: Activation = "swiglu"
     share: Share = "branches"
     measure: bool = False
-    shortest: float = 0.1
-    base: float = 400.0
-    rotary_shortest: float = 0.25
-    rotary_base: float = 100.0
+    shortest: float = 0.5
+    base: float = 32.0
+    rotary_shortest: float = 0.5
+    rotary_base: float = 32.0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
@@ -205,13 +209,15 @@ class ABUPT(nn.Module):
         base: ratio of their longest to their shortest wavelength.
         rotary_shortest: shortest wavelength of the rotary angles.
         rotary_base: ratio of their longest to their shortest wavelength.
+        initialisation: how weights begin, `fan_in` or `published`.
 
     Raises:
         ValueError: a combination that cannot be built.
 
     Source:
         Alkin et al. 2025, AB-UPT (arXiv 2502.09692). `ABUPT.reference` is the published model; the defaults here
-        differ from it by wavelengths in body lengths, q/k norm, a final norm and embedded conditions.
+        differ from it by wavelengths in body lengths, q/k norm, a final norm, SwiGLU, larger first weights and embedded
+        conditions.
     """
 
     def __init__(
@@ -233,13 +239,14 @@ class ABUPT(nn.Module):
         qk_norm: bool = True,
         final_norm: bool = True,
         norm: Normalisation = "layer",
-        activation: Activation = "gelu",
+        activation: Activation = "swiglu",
         share: Share = "branches",
         measure: bool = False,
-        shortest: float = 0.1,
-        base: float = 400.0,
-        rotary_shortest: float = 0.25,
-        rotary_base: float = 100.0,
+        shortest: float = 0.5,
+        base: float = 32.0,
+        rotary_shortest: float = 0.5,
+        rotary_base: float = 32.0,
+        initialisation: Initialisation = "fan_in",
     ) -> None:
         super().__init__()
         # Imports torch-geometric, which takes seconds that reading a configuration should not.
@@ -320,7 +327,9 @@ class ABUPT(nn.Module):
                 for name, branch in branches.items()
             }
         )
-        initialise(self)
+        initialise(self, initialisation)
+        for head in self.heads.values():  # first predictions close to the mean of each field
+            draw(head.linear, SMALL)  # type: ignore[arg-type]
 
     @classmethod
     def reference(
@@ -359,6 +368,8 @@ class ABUPT(nn.Module):
             base=10_000.0,
             rotary_shortest=2 * pi,
             rotary_base=10_000.0,
+            activation="gelu",
+            initialisation="published",
         )
 
     def encode(

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from neuralop.layers import MLP, Modulation, TransformerBlock, initialise, modulate, spread
+from neuralop.layers import MLP, TransformerBlock, initialise, modulate, spread
+from neuralop.mixers import SelfAttention
 
 
 def count(module):
@@ -57,11 +58,14 @@ def test_condition_is_spread_over_packed_tokens():
     torch.testing.assert_close(modulate(x, packed, 2 * packed), x * (1 + packed) + 2 * packed)
 
 
-def test_initialise():
-    module = nn.Sequential(nn.Linear(300, 300), nn.LayerNorm(300), Modulation(3, 300, 2))
+@pytest.mark.parametrize(("kind", "deviation"), [("published", 0.02), ("fan_in", 300**-0.5)])
+def test_initialise(kind, deviation):
     torch.manual_seed(0)
-    initialise(module)
-    assert module[0].weight.std().item() == pytest.approx(0.02, rel=0.02)
-    assert module[0].weight.abs().max() <= 2
-    assert not module[0].bias.any()
-    assert not module[2].linear.weight.any()
+    block = TransformerBlock(SelfAttention(300, 3), 300, condition=3)
+    nn.init.ones_(block.modulation.linear.weight)
+    initialise(nn.ModuleList([block, TransformerBlock(SelfAttention(300, 3), 300)]), kind)
+    assert block.mixer.qkv.weight.std().item() == pytest.approx(deviation, rel=0.02)
+    leaving = deviation if kind == "published" else deviation / 2  # two blocks add to tokens four times
+    assert block.mixer.out.weight.std().item() == pytest.approx(leaving, rel=0.02)
+    assert not block.mixer.qkv.bias.any()
+    assert not block.modulation.linear.weight.any()
