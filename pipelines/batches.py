@@ -118,7 +118,7 @@ class Batch:
         """Move everything to a device."""
 
         def move(tensor: Tensor | None) -> Tensor | None:
-            if tensor is None or device.type == "cpu":
+            if tensor is None or tensor.device.type == device.type:
                 return tensor
             return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 

@@ -35,6 +35,9 @@ from pipelines.validate import validate
 if TYPE_CHECKING:
     from pipelines.config import Experiment
 
+# Stores up to this many bytes are verified by checksum before a training: some ten seconds.
+VERIFIED = 4 * 2**30
+
 Precision = Literal["float32", "bfloat16"]
 
 # Settings that a resumed training may change: they decide where and how fast it runs, or when it writes.
@@ -364,6 +367,7 @@ def train(config: "Experiment", *, run: Path, resume: bool = False, operator: nn
     settings: TrainingConfig = config.training
     folder = RunFolder(Path(run))
     store = Store(config.data.store)
+    _verify(store)
     last = _last(folder.path, resume)
     with _deterministic(settings.deterministic):
         trainer = _trainer(config, store, operator)
@@ -552,6 +556,19 @@ def _trainer(config: "Experiment", store: Store, operator: nn.Module | None) -> 
     )
     torch.manual_seed(settings.seed)
     return Trainer(settings, spec, build_operator(spec) if operator is None else operator, store)
+
+
+def _verify(store: Store) -> None:
+    """Check that the files of a store are whole; also that none was altered, where that takes seconds only.
+
+    Raises:
+        StoreError: a file is missing, truncated or altered.
+    """
+    cases = [store.case(name) for names in store.splits.values() for name in names]
+    for case in cases:
+        case.check_size()
+    if sum(case.entry["bytes"] for case in cases) <= VERIFIED:
+        store.verify()
 
 
 def _last(run: Path, resume: bool) -> Path | None:

@@ -80,6 +80,18 @@ def test_stop_and_resume_equals_never_stopping(store, tmp_path, monkeypatch, opt
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_on_a_gpu_stop_and_resume_equals_never_stopping(store, tmp_path, monkeypatch, precision):
+    config = experiment(store, steps=5, checkpoint_every=10, device="cuda", precision=precision, deterministic=True)
+    train(config, run=tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3)
+        train(config, run=tmp_path / "parts")
+    train(config, run=tmp_path / "parts", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
 KILLED = """
 import sys, pipelines.train
 from pathlib import Path
@@ -171,6 +183,22 @@ def test_another_store_is_not_resumed_on(tmp_path):
     (path / "manifest.json").write_text(json.dumps(manifest | {"note": "changed"}))
     with pytest.raises(ValueError, match="has changed since"):
         train(experiment(path, steps=3), run=tmp_path / "run", resume=True)
+
+
+def test_a_damaged_store_is_not_trained_on(tmp_path):
+    path = build_store(tmp_path / "store", training=2)
+    case = path / "cases" / "stokes_01.h5"
+    data = bytearray(case.read_bytes())
+    data[len(data) // 2] ^= 1
+    case.write_bytes(data)
+    with pytest.raises(ValueError, match=r"stokes_01\.h5 was altered"):
+        train(experiment(path), run=tmp_path / "run")
+    case.write_bytes(data[:-100])
+    with pytest.raises(ValueError, match=r"stokes_01\.h5 has \d+ bytes, the manifest says"):
+        train(experiment(path), run=tmp_path / "run")
+    case.unlink()
+    with pytest.raises(ValueError, match=r"stokes_01\.h5 is missing"):
+        train(experiment(path), run=tmp_path / "run")
 
 
 def test_a_loss_that_is_no_number_stops_the_training(store, tmp_path, monkeypatch):
