@@ -17,6 +17,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 PICTURES = json.loads("""
 {pictures}
 """)
+SIZE = [760, 640]
 PRESETS = {{True: "Cool to Warm", False: "Viridis (matplotlib)"}}
 READERS = {{".vtp": XMLPolyDataReader, ".vtu": XMLUnstructuredGridReader}}  # noqa: F405
 
@@ -47,7 +48,15 @@ def show(picture, panel, view):
     bar = GetScalarBar(table, view)  # noqa: F405
     bar.Title = ("error of " if error else "") + picture["label"]
     bar.ComponentTitle = ""
+    bar.TitleColor = bar.LabelColor = [0.0, 0.0, 0.0]
+    bar.AutoOrient = 0
+    bar.Orientation = "Horizontal"
+    bar.WindowLocation = "Lower Center"
+    bar.ScalarBarLength = 0.7
+    bar.RangeLabelFormat = "%.3g"
     display.SetScalarBarVisibility(view, True)
+    if picture["slice_normal"]:
+        display.Ambient, display.Diffuse = 1.0, 0.0
 
 
 def render(picture):
@@ -57,6 +66,10 @@ def render(picture):
         view = CreateView("RenderView")  # noqa: F405
         AssignViewToLayout(view=view, layout=layout, hint=0)  # noqa: F405
         view.OrientationAxesVisibility = 0
+        view.ViewSize = SIZE
+        view.UseColorPaletteForBackground = 0
+        view.BackgroundColorMode = "Single Color"
+        view.Background = [1.0, 1.0, 1.0]
         show(picture, panel, view)
         view.CameraPosition, view.CameraFocalPoint, view.CameraViewUp = picture["camera"]
         view.CameraParallelProjection = 1
@@ -65,7 +78,7 @@ def render(picture):
         Render(view)  # noqa: F405
     for index, view in enumerate(views):
         target = os.path.join(HERE, "paraview_%s_%s.png" % (picture["name"], picture["panels"][index]))
-        SaveScreenshot(target, view, ImageResolution=[760, 640])  # noqa: F405
+        SaveScreenshot(target, view, ImageResolution=SIZE)  # noqa: F405
 
 
 for picture in PICTURES:
