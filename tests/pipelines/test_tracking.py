@@ -198,7 +198,7 @@ def test_a_server_that_goes_away_and_returns(store, tmp_path):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     uri = f"http://127.0.0.1:{port}"
-    tracking = MLflowConfig(uri=uri, experiment="server", interval=0.2, wait=5)
+    tracking = MLflowConfig(uri=uri, experiment="server", interval=0.2, wait=5.0)
     server = serve(tmp_path, port)
     train(experiment(store, tracking, steps=2), run=tmp_path / "run")
     (run,) = runs(uri, "server")
@@ -223,4 +223,4 @@ def test_a_server_that_goes_away_and_returns(store, tmp_path):
 
 
 def replace_wait(config):
-    return MLflowConfig(uri=config.uri, experiment=config.experiment, interval=config.interval, wait=60)
+    return MLflowConfig(uri=config.uri, experiment=config.experiment, interval=config.interval, wait=60.0)
