@@ -408,12 +408,13 @@ def _panel(plotter: Any, shown: Any, picture: Picture, panel: str) -> None:
         title_font_size=20,
         label_font_size=17,
         width=0.7,
-        height=0.09,
+        height=0.11,
         position_x=0.15,
-        position_y=0.03,
+        position_y=0.015,
         vertical=False,
     )
-    bar.SetVerticalTitleSeparation(16)
+    bar.SetTextPositionToPrecedeScalarBar()  # numbers and title below the bar, the title clear of the numbers
+    bar.SetVerticalTitleSeparation(10)
     if len(picture.panels) > 1:
         plotter.add_text(panel, position="upper_edge", color="black", font_size=13)
     plotter.camera_position = picture.camera
