@@ -140,7 +140,7 @@ def train(
 
     experiment = load(config, overrides or [])
     if plan:
-        from pipelines.train import plan as plan_work
+        from pipelines.planning import plan as plan_work
 
         outlook = plan_work(experiment)
         _show(outlook.to_dict(), as_json, lambda _: outlook.render())

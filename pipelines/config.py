@@ -24,7 +24,7 @@ class Experiment:
     Attributes:
         operator: the settings of one kind of operator, such as `ABUPTConfig`.
         data: a `pipelines.prepare.DataConfig`.
-        training: a `pipelines.train.TrainingConfig`.
+        training: a `pipelines.trainer.TrainingConfig`.
         tracking: one of the kinds of `pipelines.tracking.TrackingConfig`.
     """
 
@@ -94,7 +94,7 @@ def _schema(name: str, value: Any) -> Any:
 
         return DataConfig
     if name == "training":
-        from pipelines.train import TrainingConfig
+        from pipelines.trainer import TrainingConfig
 
         return TrainingConfig
     from pipelines.tracking import TrackingConfig

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import re
-import resource
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from meshes.statistics import Moments, merge
 from meshes.stores.layout import CASES, FORMAT, MANIFEST, SPLITS, STATISTICS, sha256, write_json
 from meshes.stores.writer import write_case
 from pipelines import __version__
+from pipelines.memory import peak_memory
 from pipelines.prepare_case import read_case, source_files
 from pipelines.settings import to_dict
 from pipelines.sources import (
@@ -213,7 +213,7 @@ def _prepare_case(case: RawCase, config: DataConfig, force: bool) -> _Entry:
         )
     assert record is not None
     file = {"file": f"{CASES}/{path.name}", "bytes": path.stat().st_size, "sha256": sha256(path)}
-    return file | record | {"fresh": fresh, "memory": _peak()}
+    return file | record | {"fresh": fresh, "memory": peak_memory()}
 
 
 def _digest(config: DataConfig, sources: Mapping[str, Mapping[str, str]], case: RawCase) -> str:
@@ -235,11 +235,6 @@ def _record(path: Path) -> _Entry | None:
             return json.loads(str(file.attrs["record"]))
     except (OSError, KeyError, json.JSONDecodeError):
         return None
-
-
-def _peak() -> int:
-    """Return the largest memory that this process has held [bytes]."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 # --- parallel

@@ -19,7 +19,7 @@ from pipelines.generate.stokes import icosphere
 from pipelines.optimisers import AdamWConfig
 from pipelines.specification import InputConfig
 from pipelines.tracking import NoTracking
-from pipelines.train import LossConfig, TrainingConfig
+from pipelines.trainer import LossConfig, TrainingConfig
 
 STRESS = "viscosity * speed / length"
 FIELDS = {

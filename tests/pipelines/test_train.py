@@ -13,13 +13,14 @@ import torch
 from safetensors.torch import load_file
 from stokes_store import build_store, experiment
 
-import pipelines.train
 from meshes.stores import Store
 from pipelines import checkpoints, pictures
 from pipelines.batches import SamplingConfig
 from pipelines.checkpoints import load_surrogate
 from pipelines.optimisers import AdamWConfig, LionConfig, MuonConfig
-from pipelines.train import LossConfig, Trainer, TrainingConfig, plan, train
+from pipelines.planning import plan
+from pipelines.train import train
+from pipelines.trainer import LossConfig, Trainer, TrainingConfig, build_trainer
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +258,7 @@ def test_a_plan_writes_nothing(store, tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", ["mse", "huber", "symlog"])
 def test_losses_are_sums_over_weighted_fields(store, kind):
     config = experiment(store, loss=LossConfig(kind=kind, weights={"surface_pressure": 3.0}))
-    trainer = pipelines.train._trainer(config, Store(store), None)
+    trainer = build_trainer(config, Store(store))
     drawn = trainer.batches()
     total, parts = trainer.loss(next(drawn))
     drawn.close()
@@ -273,7 +274,7 @@ def test_anchors_and_queries_both_count(store):
     for anchors, queries in ((1.0, 0.0), (0.0, 1.0), (1.0, 3.0)):
         sampling = SamplingConfig(geometry=64, anchors=32, queries=16 if queries else 0)
         config = experiment(store, loss=LossConfig(anchors=anchors, queries=queries), sampling=sampling)
-        trainer = pipelines.train._trainer(config, Store(store), None)
+        trainer = build_trainer(config, Store(store))
         # Anchors of all branches are drawn before the queries of the next: draw both, whatever counts.
         trainer.sampler.queries = dict.fromkeys(trainer.spec.fields, 16)
         batch = next(drawn := trainer.batches())
@@ -305,7 +306,7 @@ def test_impossible_settings_are_refused(settings, message):
 
 
 def test_averaged_weights_are_averages(store):
-    trainer = pipelines.train._trainer(experiment(store, ema=0.5), Store(store), None)
+    trainer = build_trainer(experiment(store, ema=0.5), Store(store))
     drawn = trainer.batches()
     name, parameter = next(iter(trainer.operator.named_parameters()))
     expected = None
@@ -348,7 +349,7 @@ def test_pictures_are_drawn_one_at_a_time_and_seldom(store, tmp_path, monkeypatc
     for step in steps:
         step.mkdir(parents=True)
         (step / "operator.json").write_text("{}")
-    spec = pipelines.train._trainer(experiment(store), opened := Store(store), None).spec
+    spec = build_trainer(experiment(store), opened := Store(store)).spec
     opened.close()
     painter = pictures.Painter(tmp_path, opened, spec, said.append, done.append)
     painter.paint(steps[0])

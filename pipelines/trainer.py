@@ -1,0 +1,280 @@
+"""One step of a training, and all that it moves: weights, moments, averages."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from meshes.stores import Store
+from pipelines import checkpoints
+from pipelines.batches import Batch, Sampler, SamplingConfig, batches
+from pipelines.ensemble import pick_device
+from pipelines.optimisers import AdamWConfig, OptimiserConfig, schedule, trainable
+from pipelines.settings import to_dict
+from pipelines.specification import InputConfig, SurrogateSpec, Units
+from pipelines.specify import specify
+from pipelines.surrogate import build_operator
+
+if TYPE_CHECKING:
+    from pipelines.config import Experiment
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """What is minimised: errors of standardised fields, averaged over points and summed over fields.
+
+    Attributes:
+        kind: `mse`; `huber`, where a few points dominate; `symlog`, where fields span orders of magnitude.
+        delta: where `huber` becomes linear, in standard deviations.
+        anchors: weight of the error at anchors.
+        queries: weight of the error at queries, which are what predictions are made of.
+        weights: of single fields, such as `surface_pressure`; one by default.
+    """
+
+    kind: Literal["mse", "huber", "symlog"] = "mse"
+    delta: float = 1.0
+    anchors: float = 0.0
+    queries: float = 1.0
+    weights: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.delta > 0:
+            raise ValueError(f"loss.delta is {self.delta}; it must be positive")
+        if min(self.anchors, self.queries, *self.weights.values()) < 0 or self.anchors + self.queries <= 0:
+            raise ValueError("weights of the loss must not be negative, and anchors or queries must count")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How an operator is trained.
+
+    Attributes:
+        steps: updates of the weights.
+        batch: cases at once.
+        accumulate: batches before each update.
+        seed: decides weights, order and draws.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        precision: of the operator's arithmetic; `auto` takes bfloat16 on GPUs that have it. Weights are float32.
+        optimiser: of one kind, with its rates.
+        warmup: part of the steps in which the learning rate rises.
+        floor: part of the learning rate that is left at the end of its cosine.
+        clip: greatest norm of the gradient; null for none.
+        ema: decay of the averaged weights, which predict; null for none. It rises to this from the start on.
+        loss: what is minimised.
+        sampling: what a step sees.
+        inputs: how places enter the operator.
+        validate_every: steps between two validations.
+        validation_points: points of each branch and case that are scored.
+        checkpoint_every: steps between two checkpoints.
+        log_every: steps between two writings of metrics, and two synchronisations of a GPU.
+        keep: newest checkpoints that are kept, beside the best.
+        workers: threads that draw batches ahead.
+        deterministic: bit-for-bit repetition on GPUs too, at some cost.
+        compile: compile the operator; worth it for long trainings on GPUs.
+    """
+
+    steps: int = 2000
+    batch: int = 1
+    accumulate: int = 1
+    seed: int = 0
+    device: str = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    optimiser: OptimiserConfig = field(default_factory=AdamWConfig)
+    warmup: float = 0.05
+    floor: float = 0.01
+    clip: float | None = 1.0
+    ema: float | None = 0.999
+    loss: LossConfig = field(default_factory=LossConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    inputs: InputConfig = field(default_factory=InputConfig)
+    validate_every: int = 250
+    validation_points: int = 4096
+    checkpoint_every: int = 500
+    log_every: int = 10
+    keep: int = 2
+    workers: int = 1
+    deterministic: bool = False
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        positive = ("steps", "batch", "accumulate", "validate_every", "validation_points", "checkpoint_every")
+        for name in (*positive, "log_every", "keep"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.workers < 0 or self.seed < 0:
+            raise ValueError("workers and seed must not be negative")
+        for name in ("warmup", "floor"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it is a part, from 0 to 1")
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"clip is {self.clip}; give a positive norm, or null for none")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"ema is {self.ema}; give a decay between 0 and 1, or null for none")
+        if not self.loss.queries and self.loss.anchors and self.sampling.queries not in (0, {}):
+            raise ValueError("loss.queries is 0, but queries are drawn: set sampling.queries to 0")
+        if self.loss.queries and self.sampling.queries == 0 and not self.loss.anchors:
+            raise ValueError("loss.anchors is 0 and no queries are drawn: nothing would be learned")
+
+
+class Trainer:
+    """The operator, its optimisers and averages, and the step that moves them."""
+
+    def __init__(self, config: TrainingConfig, spec: SurrogateSpec, operator: nn.Module, store: Store) -> None:
+        self.config, self.spec, self.store = config, spec, store
+        self.device = pick_device(config.device)
+        self.precision: Precision = _precision(config.precision, self.device)
+        self.units = Units(spec)
+        self.operator = operator.to(self.device).train()
+        self.parameters = trainable(self.operator)
+        self.optimisers = config.optimiser.build(self.operator)
+        self.rates = [[group["lr"] for group in each.param_groups] for each in self.optimisers]
+        self.step, self.rate = 0, 0.0
+        self.averaged = None
+        if config.ema is not None:
+            self.averaged = AveragedModel(self.operator, multi_avg_fn=self._average)
+        self.sampler = Sampler(
+            store,
+            store.splits["training"],
+            self.units,
+            queries=config.sampling.counts("queries", list(spec.fields)) if config.loss.queries else _none(spec),
+            seed=config.seed,
+            turn_about=config.sampling.turn_about,
+        )
+        self.encode: Any = operator.encode
+        self.decode: Any = operator.decode
+        if config.compile:
+            self.encode, self.decode = torch.compile(self.encode), torch.compile(self.decode)
+
+    @torch.no_grad()
+    def _average(self, averaged: Any, current: Any, _: Any) -> None:
+        # A short training would never forget its first weights at the full decay.
+        decay = min(self.config.ema or 0.0, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(averaged, current, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
+
+    @property
+    def best_module(self) -> nn.Module:
+        """The module that predicts: averaged weights where there are any."""
+        return self.operator if self.averaged is None else self.averaged.module
+
+    def batches(self) -> Iterator[Batch]:
+        """Draw batches without end from where the training stands."""
+        size = self.config.batch
+        start = self.step * size * self.config.accumulate
+        return batches(self.sampler, start=start, size=size, workers=self.config.workers)
+
+    def update(self, drawn: Iterator[Batch]) -> dict[str, Tensor]:
+        """Do one step and tell its losses, still on the device."""
+        self.rate = self._set_rates()
+        totals: dict[str, Tensor] = {}
+        for _ in range(self.config.accumulate):
+            batch = next(drawn).to(self.device)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+                loss, parts = self.loss(batch)
+            (loss / self.config.accumulate).backward()
+            for name, value in {"loss": loss, **parts}.items():
+                totals[name] = totals.get(name, 0) + value.detach() / self.config.accumulate
+        largest = float("inf") if self.config.clip is None else self.config.clip
+        totals["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, largest)
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.operator)
+        self.step += 1
+        return totals
+
+    def _set_rates(self) -> float:
+        """Set the learning rates of the step to come; tell the first."""
+        part = schedule(self.step, self.config.steps, warmup=self.config.warmup, floor=self.config.floor)
+        for optimiser, rates in zip(self.optimisers, self.rates, strict=True):
+            for group, rate in zip(optimiser.param_groups, rates, strict=True):
+                group["lr"] = part * rate
+        return part * self.rates[0][0]
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss of a batch, and its parts by field."""
+        from neuralop.losses import POINTWISE
+
+        config = self.config.loss
+        measure = POINTWISE[config.kind]
+        options = {"delta": config.delta} if config.kind == "huber" else {}
+        context = self.encode(batch.geometry, batch.anchors, condition=batch.condition)
+        parts: dict[str, Tensor] = {}
+        for branch in self.spec.fields:
+            places: list[tuple[float, Any, dict[str, Tensor]]] = []
+            if config.anchors:
+                places.append((config.anchors, None, batch.anchor_values[branch]))
+            if branch in batch.queries:
+                queries = dataclasses.replace(batch.queries[branch], measure=None)
+                places.append((config.queries, queries, batch.query_values[branch]))
+            whole = sum(weight for weight, _, _ in places)
+            for weight, where, values in places:
+                fields = self.decode(context, branch, where)
+                for name, value in values.items():
+                    part = weight / whole * measure(fields[name].float(), value, **options)
+                    key = f"loss/{branch}_{name}"
+                    parts[key] = parts[key] + part if key in parts else part
+        if not parts:
+            raise ValueError("nothing to learn: sampling.queries is 0 for every branch and loss.anchors is 0")
+        weights = {f"loss/{name}": weight for name, weight in config.weights.items()}
+        if unknown := set(weights) - set(parts):
+            there = ", ".join(name.removeprefix("loss/") for name in parts)
+            raise ValueError(f"training.loss.weights names {min(unknown)[5:]!r}; there are: {there}")
+        return torch.stack([weights.get(name, 1.0) * part for name, part in parts.items()]).sum(), parts
+
+    def state(self) -> dict[str, Any]:
+        """Give what a resumed training goes on from, beside the weights."""
+        random = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state(self.device)
+        return {
+            "step": self.step,
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "averages": 0 if self.averaged is None else int(self.averaged.n_averaged),
+            "random": random,
+        }
+
+    def restore(self, checkpoint: checkpoints.Checkpoint) -> None:
+        """Go back to where a checkpoint was written."""
+        state = checkpoint.state
+        self.operator.load_state_dict(dict(checkpoint.weights))
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        if self.averaged is not None and checkpoint.ema is not None:
+            self.averaged.module.load_state_dict(dict(checkpoint.ema))
+            self.averaged.n_averaged.fill_(state["averages"])
+        torch.set_rng_state(state["random"]["cpu"])
+        if self.device.type == "cuda" and "cuda" in state["random"]:
+            torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
+        self.step = state["step"]
+
+
+def build_trainer(config: "Experiment", store: Store, operator: nn.Module | None = None) -> Trainer:
+    """Build what trains the operator of an experiment, or another module, on a store."""
+    settings: TrainingConfig = config.training
+    spec = specify(
+        store,
+        operator=to_dict(config.operator),
+        sampling=settings.sampling,
+        inputs=settings.inputs,
+        conventions=config.data.conventions,
+        forces=config.data.forces,
+    )
+    torch.manual_seed(settings.seed)
+    return Trainer(settings, spec, build_operator(spec) if operator is None else operator, store)
+
+
+def _none(spec: SurrogateSpec) -> dict[str, int]:
+    return dict.fromkeys(spec.fields, 0)
+
+
+def _precision(asked: str, device: torch.device) -> Precision:
+    if asked == "auto":
+        return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    return "bfloat16" if asked == "bfloat16" else "float32"
