@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 QUICK = {"count": 12, "steps": 60}
-FULL = {"count": 80, "steps": 700}
+FULL = {"count": 80, "steps": 1000}
 
 
 def demo(out: Path, *, quick: bool = False) -> dict:

@@ -345,7 +345,12 @@ def forces(
     data, vectors = _values(mesh, arrays, vectors)
     extent = extent_of(vertices, axis)
     result = integrate(vectors, data[PRESSURE], data.get(SHEAR), conventions, names, extent=extent)
-    told = None if settings is None else coefficients(result, settings, names)
+    try:
+        told = None if settings is None else coefficients(result, settings, names)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}. Numbers of a case come from an experiment (--config NAME) or one by one (--parameter NAME=NUMBER)"
+        ) from error
     reported = {} if settings is None else _reported(settings, names)
     return ForceReport(file, result, told, arrays, reported)
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -228,3 +229,10 @@ def test_stores_runs_and_experiments_say_what_arrays_mean(tiny_store: Path, tiny
         assert report.coefficients.drag_coefficient == pytest.approx(by_store.coefficients.drag_coefficient)
     assert by_store.reported["drag_coefficient"] == pytest.approx(by_store.coefficients.drag_coefficient, rel=5e-3)
     assert by_run.reported == {}
+
+
+def test_a_number_that_nobody_told_is_asked_for(tiny_run: Path, stokes_cases: Path, tmp_path: Path) -> None:
+    surface = tmp_path / "surface.vtp"
+    shutil.copy(next(stokes_cases.glob("*/surface.vtp")), surface)
+    with pytest.raises(ValueError, match=r"there is no .*--parameter NAME=NUMBER"):
+        forces(surface, config=tiny_run)
