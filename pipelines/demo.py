@@ -30,7 +30,7 @@ def demo(out: Path, *, quick: bool = False) -> dict:
     from pipelines.predict import predict
     from pipelines.prepare import prepare
     from pipelines.train import train
-    from pipelines.visualise import view
+    from pipelines.visualise import NoRendererError, view
 
     size = QUICK if quick else FULL
     out = Path(out)
@@ -77,8 +77,11 @@ def demo(out: Path, *, quick: bool = False) -> dict:
         conditions=conditions,
         out=out / "comparison",
     )
-    view(out / "prediction", out / "pictures")
-    view(compared.out, out / "pictures" / "comparison")
+    try:
+        view(out / "prediction", out / "pictures")
+        view(compared.out, out / "pictures" / "comparison")
+    except NoRendererError as error:
+        print(f"no pictures: {error}")
 
     stage(6, "scoring every point of the test cases")
     scores = evaluate(out / "run", out=out / "scores.json")

@@ -349,7 +349,7 @@ def forces(
         told = None if settings is None else coefficients(result, settings, names)
     except ValueError as error:
         raise ValueError(
-            f"{error}. Numbers of a case come from an experiment (--config NAME) or one by one (--parameter NAME=NUMBER)"
+            f"{error}. A case's numbers come from an experiment (--config NAME) or one by one (--parameter NAME=NUMBER)"
         ) from error
     reported = {} if settings is None else _reported(settings, names)
     return ForceReport(file, result, told, arrays, reported)

@@ -1,8 +1,11 @@
 """Pictures of predictions and simulations, and a script that opens the same view in ParaView."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,6 +66,29 @@ class Picture:
         return f"{Path(self.file).stem}_{self.array}"
 
 
+class NoRendererError(OSError):
+    """There is neither a display nor an off-screen OpenGL to draw with."""
+
+
+@cache
+def check_renderer() -> None:
+    """Draw a sphere in another process, since VTK ends its own where it finds no OpenGL.
+
+    Raises:
+        NoRendererError: it could not be drawn.
+    """
+    sphere = (
+        "import pyvista; plotter = pyvista.Plotter(off_screen=True, window_size=(16, 16));"
+        "plotter.add_mesh(pyvista.Sphere()); plotter.screenshot(None, return_img=True)"
+    )
+    tried = subprocess.run([sys.executable, "-c", sphere], capture_output=True, check=False)
+    if tried.returncode != 0:
+        raise NoRendererError(
+            "pictures need a display or an off-screen OpenGL, and VTK found none; on Debian and Ubuntu: "
+            "apt-get install libegl1 libgl1-mesa-dri"
+        )
+
+
 def view(path: Path, out: Path | None = None) -> list[Path]:
     """Draw the fields of a prediction, of a case folder or of one mesh file, and write a script for `pvpython`.
 
@@ -79,7 +105,9 @@ def view(path: Path, out: Path | None = None) -> list[Path]:
     Raises:
         FileNotFoundError: there is nothing to draw at `path`.
         ValueError: the files hold no numbers to draw.
+        NoRendererError: this machine cannot draw.
     """
+    check_renderer()
     import pyvista
     from vtkmodules.vtkCommonCore import vtkLogger
 

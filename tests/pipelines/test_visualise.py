@@ -1,8 +1,11 @@
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 import types
+from ctypes.util import find_library
 from pathlib import Path
 
 import numpy as np
@@ -191,3 +194,16 @@ def test_strange_names_do_not_break_the_script(tmp_path: Path) -> None:
     exec(f'import json\nfound = json.loads("""\n{held}\n""")', namespace)
     assert namespace["found"][0]["array"] == picture["array"]
     assert namespace["found"][0]["path"] == "it's {a} file.vtp"
+
+
+@pytest.mark.skipif(find_library("OSMesa") is not None, reason="OSMesa draws without EGL")
+def test_a_machine_that_cannot_draw_is_told_so_and_the_process_lives(tmp_path: Path) -> None:
+    surface = tmp_path / "surface.vtp"
+    pyvista.Sphere().save(surface)
+    code = f"from pathlib import Path; from pipelines.visualise import view; view(Path({str(surface)!r}))"
+    variables = {name: value for name, value in os.environ.items() if name != "DISPLAY"}
+    variables["__EGL_VENDOR_LIBRARY_FILENAMES"] = str(tmp_path / "no-driver.json")
+    drawn = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=variables)
+    assert drawn.returncode == 1
+    assert "NoRendererError: pictures need a display or an off-screen OpenGL" in drawn.stderr
+    assert not (tmp_path / "pictures").exists()
