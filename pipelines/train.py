@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -124,10 +125,9 @@ def train(config: "Experiment", *, run: Path, resume: bool = False, operator: nn
         except KeyboardInterrupt:
             status = "KILLED"
             raise
-        except Exception as error:
-            folder.log(f"the training failed at step {trainer.step}: {error}")
-            raise
         finally:
+            if status == "FAILED":
+                folder.log(f"the training failed at step {trainer.step}: {sys.exception()}")
             if painter is not None:
                 painter.stop()
             if tracker is not None:

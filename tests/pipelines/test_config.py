@@ -48,7 +48,7 @@ def test_experiments_compose_and_build(name):
 def test_every_fragment_fits_into_an_experiment(name, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(f"extends: [experiments/stokes, {name}]\n")
-    build(load(path))
+    assert any(parameter.requires_grad for parameter in build(load(path)).parameters())
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
