@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from meshes.mesh import Mesh
 from meshes.stores import Store, StoredCase
 from meshes.stores.layout import write_json
 from pipelines import tracking
@@ -17,11 +18,11 @@ from pipelines.baselines import NAMES, Baselines
 from pipelines.ensemble import Ensemble, pick_device
 from pipelines.forces import PRESSURE, SHEAR, coefficients, in_space, integrate
 from pipelines.metrics import Errors, mean_of, near_reach, regions
+from pipelines.shapes import shape
 from pipelines.specification import Sites
 from pipelines.surrogate import Surrogate
 
 MODEL = "model"
-CANDIDATES = 16  # candidates for each surface anchor: a block of the shuffled store is a random subset
 BLOCK = 131_072
 
 
@@ -194,12 +195,12 @@ def _score(
     spec = surrogate.spec
     vertices, triangles = case.geometry()
     reach = near_reach(vertices, triangles, spec.axes, spec.symmetry_axis) if near is None else near
-    surface = {
-        branch: _candidates(case, branch, CANDIDATES * spec.anchors[branch])
-        for branch, kind in spec.kinds.items()
-        if kind == "surface"
-    }
-    ensemble = Ensemble(surrogate, surface, vertices, triangles, case.parameters, draws=draws, seed=seed, chunk=chunk)
+    body = shape(Mesh.from_triangles(vertices, triangles, source=f"the geometry of {case.name}"), spec)
+    candidates, _ = body.surface_sites("cell")
+    surface = {branch: candidates for branch, kind in spec.kinds.items() if kind == "surface"}
+    ensemble = Ensemble(
+        surrogate, surface, body.vertices, body.triangles, case.parameters, draws=draws, seed=seed, chunk=chunk
+    )
     result: dict[str, Any] = {"near_wall_distance": reach, "fields": {}}
     predicted, truth = [], []
     for branch in spec.fields:
@@ -269,11 +270,6 @@ def _blocks(case: StoredCase, branch: str, fields: list[str]) -> Iterator[tuple[
         block = case.read(branch, start, min(start + BLOCK, case.count(branch)))
         sites = Sites(block["position"], block.get("normal"), block.get("distance"), block["measure"])
         yield {name: block[name] for name in fields}, sites
-
-
-def _candidates(case: StoredCase, branch: str, count: int) -> Sites:
-    block = case.read(branch, 0, min(count, case.count(branch)), ["position", "normal", "measure"])
-    return Sites(block["position"], block["normal"], measure=block["measure"])
 
 
 # --- Forces

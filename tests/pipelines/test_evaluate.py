@@ -6,6 +6,7 @@ import pytest
 
 from meshes.stores import Store
 from pipelines.evaluate import evaluate, render
+from pipelines.predict import predict
 
 VOLUME = ("volume_pressure", "volume_velocity", "volume_vorticity")
 
@@ -104,3 +105,21 @@ def test_a_tracked_run_gets_the_scores(tiny_run: Path, scores: dict, tmp_path: P
         assert evaluate(tiny_run)["fields"].keys() == scores["fields"].keys()
     finally:
         (tiny_run / "tracking.json").unlink()
+
+
+def test_scores_are_those_of_predictions_from_the_stl_alone(
+    scores: dict, tiny_run: Path, stokes_cases: Path, tmp_path: Path
+) -> None:
+    name = scores["cases"][0]
+    case = stokes_cases / name
+    numbers = json.loads((case / "case.json").read_text())
+    prediction = predict(
+        tiny_run,
+        geometry=case / "body.stl",
+        volume=case / "volume.vtu",
+        conditions={key: numbers[key] for key in ("speed", "viscosity")},
+        out=tmp_path / "prediction",
+    )
+    for field, errors in prediction.record["errors"]["volume"].items():
+        scored = scores["per_case"][name]["fields"][f"volume_{field}"]["relative_l2"]
+        assert scored == pytest.approx(errors["relative_l2"], rel=1e-4), field
