@@ -6,15 +6,17 @@ report every member of a union that failed.
 """
 
 import dataclasses
+import inspect
 import json
 import math
+import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 UNKNOWN = "UNKNOWN"
 Tree = dict[str, Any]
@@ -33,25 +35,35 @@ def read(schema: Any, value: Any, path: str) -> Any:
         path: where it stands, for messages.
 
     Raises:
-        ConfigError: a key is unknown or missing, or a value is of the wrong type or refused by its dataclass.
+        ConfigError: a key is unknown or missing, a value is of the wrong type or refused by its dataclass, or some are
+            still `UNKNOWN`: all of these are named, with what to choose from.
     """
-    if value == UNKNOWN or (isinstance(value, list) and UNKNOWN in value):
-        raise ConfigError(f"{path} is still {UNKNOWN}: no file can tell it; write what holds for your data")
+    if len(unknown := list(_unknown(schema, value, path))) == 1:
+        (one,) = unknown
+        raise ConfigError(f"{one.path} is still {UNKNOWN}: no file can tell it; write {one.choices}")
+    if unknown:
+        listing = "".join(f"\n  {each.path}: {each.choices}" for each in unknown)
+        what = f"{len(unknown)} settings are still {UNKNOWN}: no file can tell them"
+        raise ConfigError(f"{what}; write what holds for your data{listing}")
+    return _read(schema, value, path)
+
+
+def _read(schema: Any, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(schema) and isinstance(schema, type):
         return _read_dataclass(schema, value, path)
     origin, arguments = typing.get_origin(schema), typing.get_args(schema)
     if origin is typing.Annotated:
-        return read(arguments[0], value, path)
+        return _read(arguments[0], value, path)
     if origin in (typing.Union, types.UnionType) and any(_holds_dataclass(each) for each in arguments):
         if value is None and type(None) in arguments:
             return None
-        return read(_member(arguments, value, path), value, path)
+        return _read(_member(arguments, value, path), value, path)
     if isinstance(value, dict) and origin in (dict, Mapping):
-        return {key: read(arguments[1], each, f"{path}.{key}") for key, each in value.items()}
+        return {key: _read(arguments[1], each, f"{path}.{key}") for key, each in value.items()}
     if isinstance(value, list) and origin in (list, Sequence) and _holds_dataclass(arguments[0]):
-        return [read(arguments[0], each, f"{path}[{index}]") for index, each in enumerate(value)]
+        return [_read(arguments[0], each, f"{path}[{index}]") for index, each in enumerate(value)]
     if isinstance(value, list) and origin is tuple and arguments[1:] == (...,) and _holds_dataclass(arguments[0]):
-        return tuple(read(arguments[0], each, f"{path}[{index}]") for index, each in enumerate(value))
+        return tuple(_read(arguments[0], each, f"{path}[{index}]") for index, each in enumerate(value))
     return _read_leaf(schema, value, path)
 
 
@@ -78,11 +90,58 @@ def _read_dataclass(schema: type, value: Any, path: str) -> Any:
     if missing := [name for name in required(schema) if name not in value]:
         raise ConfigError(f"{path} needs {', '.join(missing)}")
     hints = _hints(schema)
-    settings = {name: read(hints[name], each, f"{path}.{name}") for name, each in value.items()}
+    settings = {name: _read(hints[name], each, f"{path}.{name}") for name, each in value.items()}
     try:
         return schema(**settings)
     except (ValueError, TypeError) as error:  # what `__post_init__` refuses
         raise error if isinstance(error, ConfigError) else ConfigError(f"{path}: {error}") from error
+
+
+class _Unknown(NamedTuple):
+    """A setting that still has to be written, and what it may be."""
+
+    path: str
+    choices: str
+
+
+def _unknown(schema: Any, value: Any, path: str, meaning: str = "") -> Iterator[_Unknown]:
+    """Find every `UNKNOWN`; keys that are no settings are looked into as well, and refused later."""
+    if value == UNKNOWN:
+        yield _Unknown(path, "; ".join(each for each in (schema and _expected(schema), meaning) if each))
+    elif isinstance(value, dict):
+        section = _section(schema, value, path)
+        hints, meanings = (_hints(section), _meanings(section)) if isinstance(section, type) else ({}, {})
+        values = typing.get_args(section)[1] if section and not hints else None
+        for key, each in value.items():
+            yield from _unknown(hints.get(key, values), each, f"{path}.{key}", meanings.get(key, ""))
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _unknown(_item(schema), each, f"{path}[{index}]", meaning)
+
+
+def _section(schema: Any, value: Tree, path: str) -> Any:
+    """Return the dataclass or mapping that a section is read into; None where it is neither."""
+    origin, arguments = typing.get_origin(schema), typing.get_args(schema)
+    if origin is typing.Annotated:
+        return _section(arguments[0], value, path)
+    if origin in (typing.Union, types.UnionType) and any(_holds_dataclass(each) for each in arguments):
+        return _section(_member(arguments, value, path), value, path)
+    return schema if dataclasses.is_dataclass(schema) or origin in (dict, Mapping) else None
+
+
+def _item(schema: Any) -> Any:
+    """Return what the items of a list are, or None."""
+    for each in (schema, *typing.get_args(schema)):
+        if typing.get_origin(each) in (list, tuple, Sequence):
+            return typing.get_args(each)[0]
+    return None
+
+
+def _meanings(schema: type) -> dict[str, str]:
+    """Return what the docstring of a dataclass says of its settings."""
+    text = inspect.getdoc(schema) or ""
+    listed = re.findall(r"^    (\w[\w, ]*): (.*(?:\n {8}.*)*)", text.partition("Attributes:")[2], re.MULTILINE)
+    return {name: " ".join(said.split()).rstrip(".") for names, said in listed for name in names.split(", ")}
 
 
 def _read_leaf(schema: Any, value: Any, path: str) -> Any:

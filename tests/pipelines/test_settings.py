@@ -33,6 +33,14 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True)
 class Whole:
+    """All kinds of settings.
+
+    Attributes:
+        mode: how fast it goes: `slow` is surer, and the right choice wherever somebody is waiting
+            for nothing.
+        shape: outline.
+    """
+
     name: str
     count: int = 1
     ratio: float = 0.5
@@ -124,12 +132,32 @@ def test_a_number_is_a_text_where_only_texts_are_expected(value, text):
         ({"pair": [1]}, r"whole\.pair should be a list of 2: a number, a number; got \[1\]"),
         ({"counts": {"a": "b"}}, r"whole\.counts should be a whole number or a section"),
         ({"pieces": {"p": {"unit": "UNKNOWN"}}}, r"whole\.pieces\.p\.unit is still UNKNOWN"),
-        ({"pieces": {"p": {"unit": "m", "also": ["x", "UNKNOWN"]}}}, r"whole\.pieces\.p\.also is still UNKNOWN"),
+        ({"pieces": {"p": {"unit": "m", "also": ["x", "UNKNOWN"]}}}, r"whole\.pieces\.p\.also\[1\] is still UNKNOWN"),
     ],
 )
 def test_refusals(change, message):
     with pytest.raises(ConfigError, match=message):
         read(Whole, {"name": "a", **change}, "whole")
+
+
+def test_every_unknown_is_named_with_what_to_choose_from():
+    tree = {
+        "name": "UNKNOWN",
+        "mode": "UNKNOWN",
+        "shape": {"kind": "square", "side": "UNKNOWN"},
+        "pair": [1, "UNKNOWN"],
+    }
+    with pytest.raises(ConfigError) as refusal:
+        read(Whole, tree, "whole")
+    first, *lines = str(refusal.value).splitlines()
+    assert first.startswith("4 settings are still UNKNOWN")
+    assert lines == [
+        "  whole.name: a text",
+        "  whole.mode: fast or slow; how fast it goes: `slow` is surer, and the right choice wherever somebody is "
+        "waiting for nothing",
+        "  whole.shape.side: a whole number",
+        "  whole.pair[1]: a number",
+    ]
 
 
 def test_what_is_missing_is_named():
