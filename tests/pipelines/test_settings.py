@@ -36,8 +36,8 @@ class Whole:
     """All kinds of settings.
 
     Attributes:
-        mode: how fast it goes: `slow` is surer, and the right choice wherever somebody is waiting
-            for nothing.
+        mode: how fast it goes: `slow` is surer, and right
+            wherever somebody waits for nothing.
         shape: outline.
     """
 
@@ -141,20 +141,14 @@ def test_refusals(change, message):
 
 
 def test_every_unknown_is_named_with_what_to_choose_from():
-    tree = {
-        "name": "UNKNOWN",
-        "mode": "UNKNOWN",
-        "shape": {"kind": "square", "side": "UNKNOWN"},
-        "pair": [1, "UNKNOWN"],
-    }
+    shape = {"kind": "square", "side": "UNKNOWN"}
     with pytest.raises(ConfigError) as refusal:
-        read(Whole, tree, "whole")
+        read(Whole, {"name": "UNKNOWN", "mode": "UNKNOWN", "shape": shape, "pair": [1, "UNKNOWN"]}, "whole")
     first, *lines = str(refusal.value).splitlines()
     assert first.startswith("4 settings are still UNKNOWN")
     assert lines == [
         "  whole.name: a text",
-        "  whole.mode: fast or slow; how fast it goes: `slow` is surer, and the right choice wherever somebody is "
-        "waiting for nothing",
+        "  whole.mode: fast or slow; how fast it goes: `slow` is surer, and right wherever somebody waits for nothing",
         "  whole.shape.side: a whole number",
         "  whole.pair[1]: a number",
     ]
