@@ -21,6 +21,9 @@ PANEL_SIZE = (760, 640)
 BOTTOM, TOP = 0.18, 0.91
 # A slice is drawn this many body lengths to each side: the wake is where the differences are.
 BEFORE, BEHIND, BESIDE = 0.8, 1.6, 0.8
+# Values on this part of a picture, at either end, may lie beyond its colours.
+LEFT_OUT = 0.005
+ROUND = (1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8, 10)
 
 
 @dataclass(frozen=True)
@@ -148,21 +151,23 @@ def plan(file: Path, mesh: Any, body: Any | None, record: Mapping[str, Any]) -> 
     space = tuple(record.get("space", "xyz"))
     plane = _plane(mesh, space)
     solid = mesh.n_cells > 0 and _dimension(mesh) == 3
+    strip = not solid and plane is not None and float(np.ptp(mesh.points[:, plane])) > 0
+    if solid or (plane is not None and not strip):
+        origin, normal, camera, height, window = _slice_view(mesh, body, plane)
+        origin, normal = (origin, normal) if solid else (None, None)
+    else:
+        origin, normal, window, (camera, height) = None, None, None, _surface_view(mesh)
+    seen = _seen(mesh, origin, normal, window)
     pictures = []
     for array in _arrays(mesh, units):
         association: Literal["cell", "point"] = "cell" if array in mesh.cell_data else "point"
         data = mesh.cell_data if association == "cell" else mesh.point_data
         panels = tuple(panel for panel in PANELS if panel == "prediction" or f"{array}_{panel}" in data)
         vector = data[array].ndim == 2
-        strip = not solid and plane is not None and float(np.ptp(mesh.points[:, plane])) > 0
-        if solid or (plane is not None and not strip):
-            origin, normal, camera, height, window = _slice_view(mesh, body, plane)
-        else:
-            origin, normal, window, (camera, height) = None, None, None, _surface_view(mesh)
-        seen = _visible(mesh, association, window)
-        shown = [_scalar(data[_name(array, panel)], vector)[seen] for panel in panels if panel != "error"]
-        limits, signed = _limits(np.concatenate(shown), vector)
-        error = _scalar(data[f"{array}_error"], vector)[seen] if "error" in panels else np.zeros(1)
+        limits, signed = _limits(seen, [_name(array, panel) for panel in panels if panel != "error"], association)
+        worst = 1.0
+        if "error" in panels:
+            (_, worst), _ = _limits(seen, [f"{array}_error"], association, around_zero=True)
         unit = units.get(array)
         name = f"{array} magnitude" if vector else array
         pictures.append(
@@ -173,10 +178,10 @@ def plan(file: Path, mesh: Any, body: Any | None, record: Mapping[str, Any]) -> 
                 association=association,
                 vector=vector,
                 limits=limits,
-                error_limit=float(np.quantile(np.abs(error), 0.995)) or 1.0,
+                error_limit=worst,
                 signed=signed,
-                slice_origin=origin if solid else None,
-                slice_normal=normal if solid else None,
+                slice_origin=origin,
+                slice_normal=normal,
                 window=window,
                 camera=camera,
                 height=height,
@@ -277,6 +282,7 @@ def _slice_view(mesh: Any, body: Any | None, plane: int | None) -> tuple[Any, An
     window = np.stack([lower, upper])
     window[0, pair] = np.maximum(lower[pair], inner[0, pair] - length * np.array([BEFORE, BESIDE]))
     window[1, pair] = np.minimum(upper[pair], inner[1, pair] + length * np.array([BEHIND, BESIDE]))
+    window[:, across] += np.array([-0.01, 0.01]) * length  # a mesh in the plane has no thickness to be cut from
     focus = window.mean(axis=0)
     focus[across] = middle[across]
     normal = np.eye(3)[across]
@@ -325,30 +331,61 @@ def _numbers(vector: Float[np.ndarray, "3"]) -> tuple[float, float, float]:
     return first, second, third
 
 
-def _visible(mesh: Any, association: str, window: Any) -> np.ndarray:
-    """Find the values that decide on the colours: those in the window, so that far corners do not."""
-    position = np.asarray(mesh.cell_centers().points if association == "cell" else mesh.points)
+def _seen(mesh: Any, origin: Any, normal: Any, window: Any) -> Any:
+    """Cut a mesh down to what a picture shows of it."""
+    shown = mesh if normal is None else mesh.slice(normal=normal, origin=origin)
     if window is None:
-        return np.ones(len(position), bool)
-    seen = ((position >= window[0]) & (position <= window[1])).all(axis=1)
-    return seen if seen.any() else np.ones(len(position), bool)
+        return shown
+    return shown.clip_box([value for pair in zip(*window, strict=True) for value in pair], invert=False)
 
 
-def _limits(values: Float[np.ndarray, " value"], vector: bool) -> tuple[tuple[float, float], bool]:
-    """Range that holds all but a per cent of the values; around zero where they have both signs."""
-    finite = values[np.isfinite(values)]
-    if not len(finite):
+# --- Colours
+
+
+def _limits(
+    seen: Any, names: Sequence[str], association: str, *, around_zero: bool = False
+) -> tuple[tuple[float, float], bool]:
+    """Range that all but a few of the values need, by the area that they cover in the picture, in round numbers.
+
+    By area, because most cells of a mesh stand in layers too thin to be seen: their extremes would leave one colour
+    for all the rest. Around zero where values have both signs, or where it is asked for.
+    """
+    cells = seen if association == "cell" else seen.point_data_to_cell_data()
+    vector = cells.n_cells > 0 and cells.cell_data[names[0]].ndim == 2
+    values = np.concatenate([_scalar(np.asarray(cells.cell_data[name], np.float64), vector) for name in names])
+    area = np.tile(np.asarray(cells.compute_cell_sizes(length=False, volume=False)["Area"]), len(names))
+    finite = np.isfinite(values)
+    if not finite.any():
         return (0.0, 1.0), False
-    lower, upper = (float(value) for value in np.quantile(finite, (0.005, 0.995)))
-    signed = not vector and lower < 0 < upper and min(-lower, upper) > 0.05 * max(-lower, upper)
-    if vector:
-        lower = 0.0
-    if signed:
-        upper = max(-lower, upper)
-        lower = -upper
-    if not upper > lower:
-        upper = lower + (abs(lower) or 1.0)
-    return (lower, upper), signed
+    values, area = values[finite], area[finite]
+    order = np.argsort(values)
+    values, reached = values[order], np.cumsum(area[order] + 1e-12 * area.sum() / len(area) + 1e-300)
+    lower, upper = (float(values[np.searchsorted(reached, part * reached[-1])]) for part in (LEFT_OUT, 1 - LEFT_OUT))
+    both = lower < 0 < upper and min(-lower, upper) > 0.05 * max(-lower, upper)
+    signed = not vector and (both or around_zero)
+    if vector or signed:
+        upper = _round(max(-lower, upper) if signed else upper) or 1.0
+        return ((-upper if signed else 0.0), upper), signed
+    return _round_range(lower, upper), False
+
+
+def _round(value: float) -> float:
+    """Find the next larger number whose quarters are short."""
+    if value <= 0:
+        return 0.0
+    power = 10.0 ** np.floor(np.log10(value))
+    return float(power * next(step for step in ROUND if power * step >= value * (1 - 1e-9)))
+
+
+def _round_range(lower: float, upper: float) -> tuple[float, float]:
+    """Find the smallest range of four short steps that holds two numbers."""
+    width = (upper - lower) or abs(lower) or 1.0
+    while True:
+        width = _round(width)
+        start = np.floor(lower / (width / 4)) * (width / 4)
+        if start + width >= upper:
+            return float(start), float(start + width)
+        width *= 1.01
 
 
 # --- Drawing
@@ -381,13 +418,7 @@ def _draw(pyvista: Any, mesh: Any, picture: Picture, target: Path) -> None:
     if picture.curve is not None:
         _draw_curve(pyvista, mesh, picture, target)
         return
-    shown = mesh
-    if picture.slice_normal is not None:
-        shown = mesh.slice(normal=picture.slice_normal, origin=picture.slice_origin)
-    if picture.window is not None:
-        lower, upper = picture.window
-        bounds = [value for pair in zip(lower, upper, strict=True) for value in pair]
-        shown = shown.clip_box(bounds, invert=False)
+    shown = _seen(mesh, picture.slice_origin, picture.slice_normal, picture.window)
     count = len(picture.panels)
     plotter = pyvista.Plotter(
         off_screen=True, shape=(1, count), border=False, window_size=(PANEL_SIZE[0] * count, PANEL_SIZE[1])
@@ -431,7 +462,7 @@ def _panel(plotter: Any, shown: Any, picture: Picture, panel: str) -> None:
     bar = plotter.add_scalar_bar(
         title=title + " " * picture.panels.index(panel),
         n_labels=5,
-        fmt="%.3g",
+        fmt="%.6g",
         color="black",
         title_font_size=20,
         label_font_size=17,
