@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from meshes.geometry.triangulation import plain_triangles, triangle_area_vectors, triangle_centres
 from meshes.kinds import (
     CORNERS,
     HEXAGONAL_PRISM,
@@ -68,6 +69,8 @@ def cell_centres(mesh: Mesh) -> Float[np.ndarray, "cell 3"]:
     Raises:
         ValueError: there are triangle strips or kinds of cells that are not known here.
     """
+    if (triangles := plain_triangles(mesh)) is not None:
+        return triangle_centres(mesh.points, triangles)
     return _measured(mesh)[1]
 
 
@@ -97,6 +100,8 @@ def area_vectors(mesh: Mesh) -> Float[np.ndarray, "cell 3"]:
     if not mesh.is_surface:
         others = ", ".join(name_of(kind) for kind in np.unique(mesh.types[dimensions(mesh.types) != 2]))
         raise ValueError(f"{mesh.source or 'the mesh'} is no surface: it holds {others or 'no cells'}")
+    if (triangles := plain_triangles(mesh)) is not None:
+        return triangle_area_vectors(mesh.points, triangles)
     vectors = np.zeros((mesh.n_cells, 3))
     for polygons in surface_polygons(mesh):
         vectors[polygons.cell] = _area_vectors(mesh.points, polygons.corners)

@@ -1,8 +1,11 @@
 """Polygons as triangles, and the sides that they have in common."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from meshes.kinds import TRIANGLE
 from meshes.mesh import Mesh
 
 # VTK's cell types with two dimensions, and how many of their points are corners; zero for as many as there are.
@@ -10,6 +13,16 @@ CORNERS = {5: 3, 6: 0, 7: 0, 8: 4, 9: 4, 22: 3, 23: 4, 28: 4, 30: 4, 34: 3, 36: 
 _STRIP, _PIXEL = 6, 8
 # Points and lines, which have no area.
 _SLENDER = (0, 1, 2, 3, 4, 21, 35)
+# Triangles that are worked on at once: their corners stay in the processor's cache.
+CHUNK = 16_384
+
+
+def plain_triangles(mesh: Mesh) -> Int[np.ndarray, "triangle 3"] | None:
+    """Return the corners of a mesh of nothing but triangles, without a copy; None where there are other cells."""
+    count = len(mesh.types)
+    if len(mesh.connectivity) != 3 * count or not (mesh.types == TRIANGLE).all():
+        return None
+    return mesh.connectivity.reshape(-1, 3) if (np.diff(mesh.offsets) == 3).all() else None
 
 
 def triangulate(
@@ -26,6 +39,8 @@ def triangulate(
     Raises:
         ValueError: a cell is not two-dimensional.
     """
+    if (plain := plain_triangles(mesh)) is not None:
+        return np.asarray(mesh.points), plain, np.arange(len(plain))
     corners, cell = _corners(mesh)
     first = np.flatnonzero(np.diff(cell, prepend=-1))
     sides = np.diff(np.append(first, len(cell)))
@@ -43,7 +58,7 @@ def triangulate(
         run[odd] = run[odd][:, [1, 0, 2]]
         triangles[strip] = run
     vertices = np.asarray(mesh.points)
-    normal = _area_vectors(vertices, triangles)
+    normal = triangle_area_vectors(vertices, triangles)
     whole = area_vectors_of(vertices, triangles, cell_of_triangle, len(mesh.types))
     folded = np.einsum("ij,ij->i", normal, whole[cell_of_triangle]) < -1e-9 * (whole[cell_of_triangle] ** 2).sum(1)
     for concave in np.unique(cell_of_triangle[folded & ~strip]):
@@ -77,13 +92,45 @@ def area_vectors_of(
     cells: int,
 ) -> Float[np.ndarray, "cell 3"]:
     """Sum the area vectors [m²] of triangles for the cells they came from."""
-    vector = _area_vectors(vertices, triangles)
+    vector = triangle_area_vectors(vertices, triangles)
     return np.stack([np.bincount(cell_of_triangle, column, minlength=cells) for column in vector.T], axis=1)
 
 
-def _area_vectors(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    corners = np.asarray(vertices, np.float64)[triangles]
-    return 0.5 * np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+def triangle_area_vectors(
+    vertices: Shaped[np.ndarray, "vertex 3"], triangles: Int[np.ndarray, "triangle 3"]
+) -> Float[np.ndarray, "triangle 3"]:
+    """Compute area times normal [m²] of each triangle, by its winding, in float64."""
+    vectors = np.empty((len(triangles), 3))
+    for part, (a, b, c) in corners_by_chunk(vertices, triangles):
+        b, c = b - a, c - a
+        for axis in range(3):
+            second, third = (axis + 1) % 3, (axis + 2) % 3
+            vectors[part, axis] = 0.5 * (b[second] * c[third] - b[third] * c[second])
+    return vectors
+
+
+def triangle_centres(
+    vertices: Shaped[np.ndarray, "vertex 3"], triangles: Int[np.ndarray, "triangle 3"]
+) -> Float[np.ndarray, "triangle 3"]:
+    """Compute the centroid of each triangle [m], in float64."""
+    centres = np.empty((len(triangles), 3))
+    for part, (a, b, c) in corners_by_chunk(vertices, triangles):
+        # About the first corner, so that a triangle of one point has its centre there to the last digit.
+        centres[part] = (a + ((b - a) + (c - a)) / 3).T
+    return centres
+
+
+def corners_by_chunk(
+    vertices: Shaped[np.ndarray, "vertex 3"], triangles: Int[np.ndarray, "triangle 3"]
+) -> Iterator[tuple[slice, Float[np.ndarray, "3 3 some"]]]:
+    """Give the corners of some thousand triangles at a time in float64: corner first, axis second.
+
+    Work on millions of triangles is bound by memory; a chunk stays in the processor's cache.
+    """
+    vertices = np.asarray(vertices)
+    for start in range(0, len(triangles), CHUNK):
+        part = slice(start, min(start + CHUNK, len(triangles)))
+        yield part, np.ascontiguousarray(np.take(vertices, triangles[part], axis=0).transpose(1, 2, 0), np.float64)
 
 
 def _corners(mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:

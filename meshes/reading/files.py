@@ -6,19 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from jaxtyping import Float, Int
-
+from meshes.geometry.welding import weld
 from meshes.mesh import Mesh
 from meshes.reading.errors import ReadError
 from meshes.reading.merging import merge
 from meshes.reading.observed import observed
 from meshes.reading.ply import check_ply
 from meshes.reading.signatures import check_signature
+from meshes.reading.stl import read_stl
 
 # VTK's reader for each ending, and the module that it lives in.
 READERS = {
-    ".stl": ("vtkIOGeometry", "vtkSTLReader"),
     ".obj": ("vtkIOGeometry", "vtkOBJReader"),
     ".ply": ("vtkIOPLY", "vtkPLYReader"),
     ".vtk": ("vtkIOLegacy", "vtkGenericDataObjectReader"),
@@ -29,7 +27,7 @@ READERS = {
     ".vtr": ("vtkIOXML", "vtkXMLRectilinearGridReader"),
 }
 COLLECTIONS = (".vtm", ".pvd")
-SUFFIXES = (*READERS, *COLLECTIONS)
+SUFFIXES = (".stl", *READERS, *COLLECTIONS)
 
 
 def read(path: Path | str, *, arrays: Collection[str] | None = None, time: float | None = None) -> Mesh:
@@ -165,6 +163,8 @@ def _read_file(path: Path, arrays: Collection[str] | None) -> Mesh:
 def _read_any(path: Path, arrays: Collection[str] | None) -> Mesh:
     suffix = path.suffix.lower()
     check_signature(path, SUFFIXES)
+    if suffix == ".stl":
+        return read_stl(path)
     if suffix == ".ply":
         check_ply(path)
     with observed() as errors:
@@ -183,7 +183,7 @@ def _read_any(path: Path, arrays: Collection[str] | None) -> Mesh:
         raise ReadError(f"{path} cannot be used: {error}") from error
     except ValueError as error:  # of the checks of Mesh
         raise ReadError(f"{path} is damaged: {error}") from error
-    if suffix in (".stl", ".obj"):
+    if suffix == ".obj":
         return _welded(mesh)
     return mesh if arrays is None else _only(mesh, arrays)
 
@@ -193,8 +193,6 @@ def _reader(suffix: str) -> Any:
 
     module, name = READERS[suffix]
     reader = getattr(import_module(f"vtkmodules.{module}"), name)()
-    if suffix == ".stl":
-        reader.MergingOff()  # it would drop triangles whose corners coincide, without a word
     if suffix == ".vtk":
         for kind in ("Scalars", "Vectors", "Normals", "Tensors", "ColorScalars", "TCoords", "Fields"):
             getattr(reader, f"ReadAll{kind}On")()
@@ -220,19 +218,5 @@ def _only(mesh: Mesh, arrays: Collection[str]) -> Mesh:
 
 
 def _welded(mesh: Mesh) -> Mesh:
-    first, place = _distinct(mesh.points)
+    first, place = weld(mesh.points)
     return replace(mesh, points=mesh.points[first], connectivity=place[mesh.connectivity], point_data={})
-
-
-def _distinct(
-    points: Float[np.ndarray, "point 3"],
-) -> tuple[Int[np.ndarray, " distinct"], Int[np.ndarray, " point"]]:
-    """Return the first point at each place, in order, and for each point which of those places is its own."""
-    order = np.lexsort(points.T)  # stable: the first of equal points stays first
-    ordered = points[order]
-    starts = np.concatenate([[True], (ordered[1:] != ordered[:-1]).any(axis=1)]) if len(points) else np.zeros(0, bool)
-    first = order[starts]
-    rank = np.argsort(np.argsort(first, kind="stable"), kind="stable")
-    place = np.empty(len(points), np.int64)
-    place[order] = rank[np.cumsum(starts) - 1]
-    return np.sort(first), place

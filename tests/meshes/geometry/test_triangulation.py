@@ -6,7 +6,7 @@ from bodies import box, polygons, total_area
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshes.geometry import triangulate
+from meshes.geometry import area_vectors, cell_centres, triangulate
 from meshes.geometry.triangulation import area_vectors_of, boundary_edges
 
 STAR = [(0.3 if k % 2 else 1.0) * np.array([np.cos(k * np.pi / 5), np.sin(k * np.pi / 5)]) for k in range(10)]
@@ -64,3 +64,14 @@ def test_every_kind_of_cell_counts_by_its_corners() -> None:
 def test_volumes_are_refused() -> None:
     with pytest.raises(ValueError, match="1 cells of VTK type 12 are not two-dimensional"):
         triangulate(polygons(box().points, [list(range(8))], [12]))
+
+
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 40), dtype=st.sampled_from([np.float32, np.float64]))
+def test_triangles_are_measured_as_polygons_are(seed: int, count: int, dtype: type) -> None:
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(30, 3)).astype(dtype)
+    cells = rng.integers(0, 30, (count, 3))  # some without area
+    triangles, general = (polygons(points, cells.tolist(), [kind] * count) for kind in (5, 7))
+    np.testing.assert_array_equal(triangulate(triangles)[1], triangulate(general)[1])
+    np.testing.assert_allclose(area_vectors(triangles), area_vectors(general), atol=1e-14)
+    np.testing.assert_allclose(cell_centres(triangles), cell_centres(general), atol=1e-14)
