@@ -9,6 +9,7 @@ RUN/checkpoints/
 """
 
 import hashlib
+import io
 import json
 import os
 import pickle
@@ -28,6 +29,8 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from meshes.aside import named, write_text
+from pipelines.settings import ConfigError
 from pipelines.surrogate import Surrogate, SurrogateSpec, build_operator
 
 FORMAT = 1
@@ -76,35 +79,48 @@ def save(folder: Path, step: int, checkpoint: Checkpoint) -> Path:
     Returns:
         The folder of the checkpoint.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     final = folder / step_name(step)
     aside = folder / f".{final.name}.tmp-{os.getpid()}"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
     try:
-        # Through bytes, because `save_file` of safetensors makes files that nobody else may read.
-        (aside / WEIGHTS).write_bytes(to_bytes(_plain(checkpoint.weights)))
-        if checkpoint.ema is not None:
-            (aside / EMA).write_bytes(to_bytes(_plain(checkpoint.ema)))
-        if checkpoint.template:
-            arrays = {name: np.ascontiguousarray(array) for name, array in checkpoint.template.items()}
-            (aside / TEMPLATE).write_bytes(arrays_to_bytes(arrays))
-        (aside / SPEC).write_text(checkpoint.spec.to_json(), encoding="utf-8")
-        torch.save(dict(checkpoint.state), aside / STATE)
-        files = {path.name: {"bytes": path.stat().st_size, "sha256": digest(path)} for path in sorted(aside.iterdir())}
-        manifest = {"format": FORMAT, "step": step, "files": files}
-        (aside / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
-        for path in aside.iterdir():
-            _flush(path)
-        # A checkpoint of the same step, from before a resume, gives way: a folder cannot be renamed onto a full one.
-        if final.exists():
-            shutil.rmtree(final)
-        aside.rename(final)
-        _flush(folder)
+        with named(final, aside):
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+            _fill(aside, step, checkpoint)
+            # A checkpoint of the same step, from before a resume, gives way: a folder cannot be renamed onto a full
+            # one.
+            if final.exists():
+                shutil.rmtree(final)
+            aside.rename(final)
+            _flush(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     mark(folder, "last", final.name)
     return final
+
+
+def _fill(folder: Path, step: int, checkpoint: Checkpoint) -> None:
+    files = {}
+
+    def put(name: str, content: bytes) -> None:
+        files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        with (folder / name).open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+    # Through bytes: `save_file` of safetensors makes files that nobody else may read, and torch's own writer meets a
+    # full disk with an error that cannot be told from a fault of the program.
+    put(WEIGHTS, to_bytes(_plain(checkpoint.weights)))
+    if checkpoint.ema is not None:
+        put(EMA, to_bytes(_plain(checkpoint.ema)))
+    if checkpoint.template:
+        put(TEMPLATE, arrays_to_bytes({name: np.ascontiguousarray(a) for name, a in checkpoint.template.items()}))
+    put(SPEC, checkpoint.spec.to_json().encode())
+    state = io.BytesIO()
+    torch.save(dict(checkpoint.state), state)
+    put(STATE, state.getvalue())
+    put(MANIFEST, json.dumps({"format": FORMAT, "step": step, "files": files}, indent=2).encode())
 
 
 def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -128,18 +144,23 @@ def digest(path: Path) -> str:
 
 def mark(folder: Path, which: Which, name: str) -> None:
     """Point `best` or `last` at a checkpoint."""
-    aside = folder / f".{which}.tmp-{os.getpid()}"
-    aside.write_text(name + "\n", encoding="utf-8")
-    aside.replace(folder / which)
+    write_text(folder / which, name + "\n")
 
 
 def marked(folder: Path, which: Which) -> Path | None:
     """Find the checkpoint that `best` or `last` points at, if it is there."""
     marker = folder / which
-    if not marker.exists():
+    if not marker.is_file():
         return None
-    checkpoint = folder / marker.read_text(encoding="utf-8").strip()
+    checkpoint = folder / marker.read_text(encoding="utf-8", errors="replace").strip()
     return checkpoint if checkpoint.parent == folder and checkpoint.is_dir() else None
+
+
+def last(folder: Path) -> Path | None:
+    """Find the checkpoint to go on from: the one marked as last, or the newest where the mark is lost."""
+    # Folders take such names when they are whole.
+    whole = sorted(path for path in folder.glob("step_*") if path.is_dir())
+    return marked(folder, "last") or (whole[-1] if whole else None)
 
 
 def prune(folder: Path, keep: int) -> None:
@@ -169,7 +190,7 @@ def find(run: str | Path, which: Which = "best") -> Path:
     if any((path / name).exists() for name in (SPEC, WEIGHTS)):
         return path
     folder = path / FOLDER
-    found = (marked(folder, which) if folder.is_dir() else None) or marked(folder, "last")
+    found = marked(folder, which) or last(folder)
     if found is None:
         what = "does not exist" if not path.exists() else "holds no finished checkpoint"
         raise CheckpointError(f"{path} {what}: give the folder of a training run, one of its checkpoints or runs:/ID")
@@ -217,7 +238,7 @@ def verify(folder: Path) -> None:
     if version != FORMAT:
         raise CheckpointError(
             f"{folder} has checkpoint format {version}, this version reads {FORMAT}: "
-            "load it with the version of anchorfield that its operator.json names"
+            f"load it with the version of anchorfield that wrote it{_written_by(folder)}, or train again"
         )
     for required in (WEIGHTS, SPEC, STATE):
         if required not in expected:
@@ -233,6 +254,14 @@ def verify(folder: Path) -> None:
     for name in (EMA, TEMPLATE):
         if (folder / name).exists() and name not in expected:
             raise CheckpointError(f"{folder / name} is not in the manifest: it was added later, and is not trusted")
+
+
+def _written_by(folder: Path) -> str:
+    """Say which version wrote a checkpoint of another format, if that can be read."""
+    try:
+        return f" ({json.loads((folder / SPEC).read_bytes())['versions']['anchorfield']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def load_surrogate(
@@ -259,10 +288,17 @@ def load_surrogate(
     """
     folder = find(run, which)
     checkpoint = load(folder)
-    operator = build_operator(checkpoint.spec) if operator is None else operator
     weights = checkpoint.ema if ema and checkpoint.ema is not None else checkpoint.weights
     try:
+        operator = build_operator(checkpoint.spec) if operator is None else operator
         operator.load_state_dict(dict(weights))
+    except ConfigError as error:
+        raise CheckpointError(f"{folder / SPEC} cannot be built: {error}") from error
     except RuntimeError as error:
-        raise CheckpointError(f"{folder}: the weights do not fit the operator in {SPEC}: {error}") from error
+        first, *others = str(error).split("\n")[1:] or [str(error)]
+        more = f" (and {len(others)} more)" if others else ""
+        message = f"{folder}: the weights do not fit the operator in {SPEC}: {first.strip()}{more}"
+        raise CheckpointError(
+            f"{message}; copy the checkpoint again, or give its own module"
+        ) from error
     return Surrogate(checkpoint.spec, operator, template=checkpoint.template, device=device, precision=precision)

@@ -4,8 +4,10 @@ Each verb calls one function of `pipelines` with the same arguments. Exit codes:
 arguments or the configuration are wrong. Heavy imports happen inside the verbs, so that `--help` answers at once.
 """
 
+import io
 import json
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -40,13 +42,16 @@ def _numbers(pairs: list[str], option: str) -> dict[str, float]:
     """Read `name=number` pairs."""
     values = {}
     for pair in pairs:
-        name, separator, value = pair.partition("=")
+        name, _, value = (part.strip() for part in pair.partition("="))
         try:
-            values[name.strip()] = float(value)
+            number = float(value)
         except ValueError:
-            separator = ""
-        if not separator or not name.strip():
+            number = math.nan
+        if not name or not math.isfinite(number):
             raise typer.BadParameter(f"{pair!r} is not NAME=NUMBER, such as speed=30", param_hint=option)
+        if name in values:
+            raise typer.BadParameter(f"{name} is given twice: {values[name]:g} and {number:g}", param_hint=option)
+        values[name] = number
     return values
 
 
@@ -80,7 +85,7 @@ def generate(
     family: Annotated[str, typer.Argument(help="Family of flows: stokes.")],
     out: Annotated[Path, typer.Option(help="Folder for the case folders.")],
     count: Annotated[int, typer.Option(min=1, help="Number of cases.")] = 48,
-    seed: Annotated[int, typer.Option(help="Decides every case.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides every case.")] = 0,
 ) -> None:
     """Write raw cases from a family of flows, laid out as a solver would leave them."""
     from pipelines.generate import FAMILIES
@@ -180,7 +185,7 @@ def predict(
     keep_cells: Annotated[bool, typer.Option("--keep-cells", help="Predict on the surface's own cells.")] = False,
     chunk: Annotated[int | None, typer.Option(min=1, help="Points at once; by default from free memory.")] = None,
     draws: Annotated[int, typer.Option(min=1, help="Anchor draws to average over; the spread is written.")] = 1,
-    seed: Annotated[int, typer.Option(help="Decides the anchor draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides the anchor draws.")] = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -249,17 +254,23 @@ def main() -> None:
     """Run the command line; errors of the user's making become one sentence and an exit code."""
     from neuralop.clash import clash
 
+    for stream in (sys.stdout, sys.stderr):
+        # A name or a unit that the terminal cannot show is no reason to fail.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     _log_to_terminal()
     problem = clash()
     if problem is not None and not {"--help", "-h"} & set(sys.argv[1:]):
         sys.exit(_fail(problem, 2))
     try:
         app(standalone_mode=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:
         if os.environ.get("ANCHORFIELD_TRACEBACK"):
             raise
+        from pipelines.errors import sentence
+
         # `ConfigError` is the only error that says the question was wrong, not the answer.
-        sys.exit(_fail(str(error), 2 if type(error).__name__ == "ConfigError" else 1))
+        sys.exit(_fail(sentence(error), 2 if type(error).__name__ == "ConfigError" else 1))
     except KeyboardInterrupt:
         sys.exit(_fail("interrupted", 130))
 

@@ -20,6 +20,7 @@ from meshes.statistics import Moments, merge
 from meshes.stores.layout import CASES, FORMAT, MANIFEST, SPLITS, STATISTICS, sha256, write_json
 from meshes.stores.writer import write_case
 from pipelines import __version__
+from pipelines.errors import sentence
 from pipelines.memory import peak_memory
 from pipelines.prepare_case import read_case, source_files
 from pipelines.settings import to_dict
@@ -188,8 +189,8 @@ def _work(case: RawCase, config: DataConfig, force: bool) -> _Entry | str:
     """Prepare one case in a worker; return its entry in the manifest, or why it failed."""
     try:
         return _prepare_case(case, config, force)
-    except (OSError, ValueError) as error:
-        return str(error) or type(error).__name__
+    except (OSError, ValueError, MemoryError) as error:
+        return sentence(error)
 
 
 def _prepare_case(case: RawCase, config: DataConfig, force: bool) -> _Entry:

@@ -3,6 +3,8 @@
 from importlib import import_module
 from importlib.metadata import entry_points
 
+from pipelines.settings import ConfigError
+
 # kind -> module and dataclass; imported when chosen, so that listing kinds costs nothing.
 OPERATORS: dict[str, tuple[str, str]] = {"ab_upt": ("neuralop.operators.ab_upt", "ABUPTConfig")}
 # Packages add kinds of their own here: an entry point's name is the kind, its object the dataclass.
@@ -18,7 +20,7 @@ def operator_config(kind: str) -> type:
     """Return the dataclass that configures and builds a kind of operator.
 
     Raises:
-        KeyError: there is no such kind.
+        ConfigError: there is no such kind.
         ValueError: two installed packages add the same kind.
     """
     if kind in OPERATORS:
@@ -26,7 +28,8 @@ def operator_config(kind: str) -> type:
         return getattr(import_module(module), name)
     found = list(entry_points(group=GROUP, name=kind))
     if not found:
-        raise KeyError(kind)
+        kinds = ", ".join(operator_kinds())
+        raise ConfigError(f"operator.kind: {kind!r} is not one of {kinds}; install the package that adds it")
     if len(found) > 1:
         packages = ", ".join(str(entry.dist.name if entry.dist else entry.value) for entry in found)
         raise ValueError(f"operator kind {kind!r} comes from several packages ({packages}); remove all but one")

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from meshes.aside import named, write_text
+from pipelines.checkpoints import FOLDER
 from pipelines.specify import versions
 from pipelines.tracking import METRICS
 
@@ -27,19 +29,17 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.mkdir(parents=True, exist_ok=True)
+        (path / FOLDER).mkdir(parents=True, exist_ok=True)
 
     def log(self, message: str) -> None:
         """Write a line to `log.txt` and to the log of the program; any thread may."""
-        with (self.path / LOG).open("a", encoding="utf-8") as file:
+        with named(self.path / LOG), (self.path / LOG).open("a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {message}\n")
         logger.info(message)
 
     def write(self, name: str, text: str) -> None:
         """Write a small file, whole or not at all."""
-        aside = self.path / f".{name}.tmp-{os.getpid()}"
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(self.path / name)
+        write_text(self.path / name, text)
 
     def append_metrics(self, lines: Sequence[Mapping[str, float | int]]) -> None:
         """Append lines to `metrics.jsonl`, each with a `step` and a `time`; values that are not finite are left out."""
@@ -47,19 +47,27 @@ class RunFolder:
             json.dumps({name: value for name, value in line.items() if math.isfinite(value)}, allow_nan=False) + "\n"
             for line in lines
         )
-        with (self.path / METRICS).open("a", encoding="utf-8") as file:
+        with named(self.path / METRICS), (self.path / METRICS).open("a", encoding="utf-8") as file:
             file.write(text)
 
     def cut_metrics(self, step: int) -> None:
-        """Drop the metrics of later steps than `step`, and a line that was not finished."""
+        """Drop the metrics of later steps than `step`, and a line that was not finished.
+
+        Raises:
+            ValueError: a line holds something else.
+        """
         path = self.path / METRICS
         if not path.exists():
             return
         kept = []
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if not line.endswith("\n") or json.loads(line)["step"] > step:
-                break
-            kept.append(line)
+        for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
+            try:
+                if not line.endswith(b"\n") or json.loads(line)["step"] > step:
+                    break
+            except (ValueError, KeyError, TypeError) as error:
+                message = f"{path}, line {number}, should be JSON with a step; remove the line to go on ({error})"
+                raise ValueError(message) from error
+            kept.append(line.decode())
         self.write(METRICS, "".join(kept))
 
 

@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from meshes.aside import write_text
+
 METRICS = "metrics.jsonl"
 STATE = "tracking.json"
 CHECKPOINT = "checkpoint"
@@ -224,10 +226,7 @@ class Tracker:
         return _State(uri=self._uri)
 
     def _save(self, state: _State) -> None:
-        path = self.run / STATE
-        aside = path.with_name(f".{STATE}.tmp-{os.getpid()}")
-        aside.write_text(json.dumps(asdict(state), indent=2), encoding="utf-8")
-        aside.replace(path)
+        write_text(self.run / STATE, json.dumps(asdict(state), indent=2))
 
 
 def start(config: TrackingConfig, run: Path, parameters: Mapping[str, Any], log: Log) -> Tracker | None:

@@ -13,7 +13,6 @@ what it reads (zlib took ten times as long as the read) and turbulent fields har
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
+
+from meshes.aside import write_text
 
 FORMAT = 1
 CHUNK = 16_384
@@ -101,40 +102,33 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def aside(path: Path) -> Path:
-    """Return a name in the same folder to write to until the file is whole."""
-    return path.with_name(f".{path.name}.tmp-{os.getpid()}")
-
-
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file aside and rename it when it is whole.
 
     Raises:
         ValueError: the content holds NaN or infinity, which JSON cannot say.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-    temporary = aside(path)
-    try:
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> dict[str, Any]:
     """Read one of the JSON files of a store.
 
     Raises:
         StoreError: it is not there or not whole.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except NotADirectoryError as error:
+        raise StoreError(f"{path.parent} is a file; expected the folder of a store, as prepare writes it") from error
     except FileNotFoundError as error:
         message = f"{path.parent} holds no {path.name}: not a store, or prepare has not finished; run prepare again"
         raise StoreError(message) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise StoreError(f"{path} is not whole ({error}); run prepare again to write it anew") from error
+    if not isinstance(content, dict):
+        raise StoreError(f"{path} should hold one object, got {type(content).__name__}; run prepare again")
+    return content
 
 
 def bad_values(values: Shaped[np.ndarray, "..."]) -> int:

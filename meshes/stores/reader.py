@@ -26,6 +26,8 @@ from meshes.stores.layout import (
     sha256,
 )
 
+_KEYS = ("fields", "space", "branches", "conditions", "splits", "cases")
+_STATISTICS = ("fields", "parameters", "body", "bounds", "cell_size")
 # A process keeps this many files open; every system allows 256.
 OPEN_FILES = 128
 
@@ -43,15 +45,21 @@ class Store:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.manifest: dict[str, Any] = read_json(self.path / MANIFEST)
-        found = self.manifest.get("format")
-        if found != FORMAT:
-            message = f"{self.path} is a store of format {found}; this version reads format {FORMAT}"
+        if (found := self.manifest.get("format")) != FORMAT:
+            by = f", written by {self.manifest['written_by']}" if "written_by" in self.manifest else ""
+            message = f"{self.path} is a store of format {found}{by}; this version reads format {FORMAT}"
             raise StoreError(f"{message}: run prepare again, or use the version that wrote it")
-        self.fields: dict[str, dict[str, FieldSpec]] = {
-            branch: {name: field_spec(spec) for name, spec in specs.items()}
-            for branch, specs in self.manifest["fields"].items()
-        }
-        self.splits: dict[str, list[str]] = self.manifest["splits"]
+        if missing := [key for key in _KEYS if key not in self.manifest]:
+            message = f"{self.path / MANIFEST} has no {', '.join(missing)}: it is not that of a store, or was altered"
+            raise StoreError(f"{message}; name the folder that prepare wrote, or run prepare again")
+        try:
+            self.fields: dict[str, dict[str, FieldSpec]] = {
+                branch: {name: field_spec(spec) for name, spec in specs.items()}
+                for branch, specs in self.manifest["fields"].items()
+            }
+            self.splits: dict[str, list[str]] = {name: list(cases) for name, cases in self.manifest["splits"].items()}
+        except (TypeError, ValueError, AttributeError) as error:
+            raise StoreError(f"{self.path / MANIFEST} was altered ({error}); run prepare again") from error
         self._handles = _Handles()
 
     def __repr__(self) -> str:
@@ -91,7 +99,12 @@ class Store:
 
     @cached_property
     def _statistics(self) -> dict[str, Any]:
-        return read_json(self.path / STATISTICS)
+        statistics = read_json(self.path / STATISTICS)
+        if missing := [key for key in _STATISTICS if key not in statistics]:
+            raise StoreError(
+                f"{self.path / STATISTICS} has no {', '.join(missing)}; run prepare again to write it anew"
+            )
+        return statistics
 
     @cached_property
     def statistics(self) -> dict[str, dict[str, Moments]]:

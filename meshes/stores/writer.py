@@ -1,14 +1,15 @@
 """Writing a case into a store: shuffled, whole or not at all."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import h5py
 import numpy as np
 from jaxtyping import Shaped
 
+from meshes.aside import aside
 from meshes.stores.layout import (
     CHUNK,
     FIELDS,
@@ -19,7 +20,6 @@ from meshes.stores.layout import (
     StoredField,
     StoredGeometry,
     StoreError,
-    aside,
     bad_values,
     permutation,
 )
@@ -50,23 +50,57 @@ def write_case(
 
     Raises:
         StoreError: a value is NaN or infinite, lengths differ, or a field overflows float16.
+        OSError: it cannot be written; what stood under the name before is still there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = aside(path)
-    try:
-        with h5py.File(temporary, "w", libver="v110") as file:
-            file.attrs["format"] = FORMAT
-            file.attrs["parameters"] = json.dumps(dict(parameters), allow_nan=False)
-            file.attrs["condition"] = json.dumps(dict(condition), allow_nan=False)
-            file.attrs["record"] = json.dumps(dict(record), allow_nan=False)
-            body = file.create_group(GEOMETRY)
-            body.create_dataset("vertices", data=geometry.vertices.astype(np.float64))
-            body.create_dataset("triangles", data=geometry.triangles.astype(np.int64))
-            for name, branch in branches.items():
-                _write_branch(file.create_group(name), path.stem, name, branch, precision)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with aside(path) as stream, _Sink(stream) as sink, h5py.File(sink, "w", libver="v110") as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["parameters"] = json.dumps(dict(parameters), allow_nan=False)
+        file.attrs["condition"] = json.dumps(dict(condition), allow_nan=False)
+        file.attrs["record"] = json.dumps(dict(record), allow_nan=False)
+        body = file.create_group(GEOMETRY)
+        body.create_dataset("vertices", data=geometry.vertices.astype(np.float64))
+        body.create_dataset("triangles", data=geometry.triangles.astype(np.int64))
+        for name, branch in branches.items():
+            _write_branch(file.create_group(name), path.stem, name, branch, precision)
+
+
+class _Sink:
+    """A file for HDF5 to write to, which raises what the system refused only when HDF5 is done.
+
+    HDF5 does not bear a full disk: closing a file that cannot be flushed says nothing and may end the process later.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream = stream
+        self.error: OSError | None = None
+
+    def __enter__(self) -> "_Sink":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, data: Any) -> int:
+        self._unless_failed(self.stream.write, data)
+        return len(data)
+
+    def truncate(self, size: int) -> int:
+        self._unless_failed(self.stream.truncate, size)
+        return size
+
+    def flush(self) -> None:
+        self._unless_failed(self.stream.flush)
+
+    def _unless_failed(self, action: Callable[..., Any], *arguments: Any) -> None:
+        if self.error is None:
+            try:
+                action(*arguments)
+            except OSError as error:
+                self.error = error
 
 
 def _write_branch(group: h5py.Group, case: str, name: str, branch: StoredBranch, precision: Precision) -> None:

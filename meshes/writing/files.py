@@ -8,8 +8,8 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
+from meshes.aside import aside
 from meshes.mesh import Mesh
-from meshes.writing.aside import aside
 from meshes.writing.vtk_xml import write_grid, write_surface
 
 

@@ -1,7 +1,6 @@
 """Cases of creeping flow past ellipsoids, known exactly: folders as a solver would leave them."""
 
 import json
-import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
@@ -13,6 +12,7 @@ from jaxtyping import Float, Int
 from scipy.optimize import brentq
 from scipy.spatial.transform import Rotation
 
+from meshes.aside import write_text
 from meshes.kinds import WEDGE
 from meshes.mesh import Mesh
 from meshes.writing import write
@@ -214,9 +214,7 @@ def write_case(out: Path, case: dict[str, Any], *, layers: Layers) -> Path:
     write(volume, folder / "volume.vtu")
     write(surface, folder / "body.stl")
     # Written last and whole: where it stands, the case is complete.
-    aside = folder / f".case.json.tmp-{os.getpid()}"
-    aside.write_text(text, encoding="utf-8")
-    aside.rename(record_path)
+    write_text(record_path, text)
     return folder
 
 

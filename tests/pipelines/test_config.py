@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipelines import registry
-from pipelines.composition import _parse, compose, config_roots
+from pipelines.composition import compose, config_roots, parse
 from pipelines.config import ConfigError, from_dict, load, load_data, to_yaml
 
 EXPERIMENTS = sorted(path.stem for path in (config_roots()[0] / "experiments").glob("*.yaml"))
@@ -41,7 +41,7 @@ def test_experiments_compose_and_build(name):
     experiment = load(name)
     assert sum(parameter.numel() for parameter in build(experiment).parameters()) > 1e5
     assert from_dict(experiment.to_dict()) == experiment
-    assert from_dict(_parse(to_yaml(experiment.to_dict()), name)) == experiment
+    assert from_dict(parse(to_yaml(experiment.to_dict()), name)) == experiment
 
 
 @pytest.mark.parametrize("name", FRAGMENTS)
@@ -124,7 +124,7 @@ def test_a_kind_that_two_packages_add_is_refused(monkeypatch):
     monkeypatch.setattr(registry, "entry_points", lambda **select: EntryPoints(entries).select(**select))
     with pytest.raises(ValueError, match=r"comes from several packages \(somewhere_a:Config, somewhere_b:Config\)"):
         registry.operator_config("mine")
-    with pytest.raises(KeyError):
+    with pytest.raises(ConfigError, match="is not one of ab_upt"):
         registry.operator_config("nobody")
 
 
