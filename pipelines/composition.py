@@ -30,13 +30,39 @@ def compose(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Tree
     changes = [_split(override) for override in overrides]
     # A kind first, since it drops the settings of the old one: the order of overrides should not matter there.
     for keys, text, override in sorted(changes, key=lambda change: change[0][-1] != "kind"):
-        _assign(tree, keys, _parse(text, f"override {override!r}"), override)
+        _assign(tree, keys, parse(text, f"override {override!r}"), override)
     return tree
 
 
 def to_yaml(tree: Tree) -> str:
     """Write plain values as YAML that `compose` reads back equal."""
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def to_flow(value: Any) -> str:
+    """Write a plain value as YAML on one line."""
+    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=True, width=2**20)
+    return text.removesuffix("...\n").rstrip("\n")
+
+
+def parse(text: str, where: str) -> Any:
+    """Read YAML 1.2 as plain values.
+
+    Args:
+        text: what a file or an override holds.
+        where: its name, for messages.
+
+    Raises:
+        ConfigError: it is no YAML, or a key stands twice.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
+        raise ConfigError(f"{place} is not YAML: {error.problem or error.context}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def config_roots() -> list[Path]:
@@ -89,7 +115,7 @@ def _compose(file: Path, above: tuple[Path, ...]) -> Tree:
 
 def _read_yaml(file: Path) -> Tree:
     try:
-        content = _parse(file.read_text(encoding="utf-8"), str(file))
+        content = parse(file.read_text(encoding="utf-8"), str(file))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read: {error}") from error
     if content is None:
@@ -97,17 +123,6 @@ def _read_yaml(file: Path) -> Tree:
     if not isinstance(content, dict):
         raise ConfigError(f"{file} should hold sections such as data and training, got {say(content)}")
     return content
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
-        raise ConfigError(f"{place} is not YAML: {error.problem or error.context}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def _split(override: str) -> tuple[list[str], str, str]:
@@ -162,6 +177,11 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _text(dumper: _Dumper, text: str) -> yaml.Node:
+    """Write what is not printable as escapes: PyYAML loses some line breaks within single quotes."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
+
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> Tree:
     loader.flatten_mapping(node)
     content: Tree = {}
@@ -184,6 +204,7 @@ def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
     return float(node.value.replace(".", "", 1) if name in (".inf", ".nan") else node.value)
 
 
+_Dumper.add_representer(str, _text)
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 _Loader.add_constructor("tag:yaml.org,2002:int", _int)
 _Loader.add_constructor("tag:yaml.org,2002:float", _float)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.composition import _parse, compose, config_roots, to_yaml
+from pipelines.composition import compose, config_roots, parse, to_flow, to_yaml
 from pipelines.settings import ConfigError
 
 
@@ -133,8 +133,8 @@ def test_an_unknown_name_lists_what_ships():
     ],
 )  # fmt: skip
 def test_plain_values_are_those_of_yaml_1_2(text, value):
-    assert _parse(text, "here") == value
-    assert type(_parse(text, "here")) is type(value)
+    assert parse(text, "here") == value
+    assert type(parse(text, "here")) is type(value)
 
 
 PLAIN = st.recursive(
@@ -148,7 +148,9 @@ PLAIN = st.recursive(
 @settings(deadline=None, max_examples=50)
 @given(tree=st.dictionaries(st.text("abc<", min_size=1, max_size=3), PLAIN, max_size=4))
 def test_what_is_written_reads_back(tree):
-    assert _parse(to_yaml(tree), "here") == tree if tree else True
+    assert parse(to_yaml(tree), "here") == tree if tree else True
+    assert parse(to_flow(tree), "here") == tree
+    assert len(to_flow(list(tree.values())).splitlines()) == 1
 
 
 def test_configurations_ship():

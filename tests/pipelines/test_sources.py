@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.parameters import read_parameters
+from pipelines.parameters import read_parameters, read_texts
 from pipelines.settings import ConfigError, read
 from pipelines.sources import (
     BranchSource,
@@ -146,6 +146,21 @@ def test_json_is_flattened_and_texts_left_out(tmp_path):
     assert parameters(tmp_path, file="case.json") == {
         "speed": 30.0, "inlet.angle": 1.5, "axes_0": 1.0, "axes_1_0": 2.0, "axes_1_1": 3.0,
     }  # fmt: skip
+
+
+def test_yaml_reads_like_json(tmp_path):
+    (tmp_path / "case.yml").write_text("inlet: {speed: 1e1, note: fast}\nangles: [1, 2]\nunit: m\n", encoding="utf-8")
+    assert parameters(tmp_path, file="case.yml") == {"inlet.speed": 10.0, "angles_0": 1.0, "angles_1": 2.0}
+    assert read_texts(tmp_path / "case.yml") == {"unit": "m"}
+    (tmp_path / "case.yml").write_text("[1, 2]", encoding="utf-8")
+    with pytest.raises(ValueError, match="should hold one object with names and numbers, got list"):
+        parameters(tmp_path, file="case.yml")
+
+
+def test_csv_of_one_case_needs_no_names(tmp_path):
+    (tmp_path / "geo_7.csv").write_text("Run, length,width\n7,4.5,1.8\n", encoding="utf-8")
+    assert parameters(tmp_path, file="geo_*.csv") == {"Run": 7.0, "length": 4.5, "width": 1.8}
+    assert read_texts(tmp_path / "geo_7.csv") == {}
 
 
 def test_csv_of_all_cases(tmp_path):
