@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
@@ -18,6 +18,9 @@ from pipelines.specification import Sites, Units, draw
 
 Arrays = dict[str, np.ndarray]
 Placement = Literal["measure", "cells"]
+
+# Batches that wait for each worker, so that a slow draw does not hold up the steps.
+AHEAD = 2
 
 # A block this many times larger than a draw is read, so that draws from one place of the file differ.
 OVERSAMPLE = 4
@@ -114,19 +117,17 @@ class Batch:
     query_values: dict[str, dict[str, Tensor]]
     condition: Float[Tensor, "batch condition"] | None
 
-    def to(self, device: torch.device) -> "Batch":
-        """Move everything to a device."""
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
+        """Apply a function to every tensor, in an order that depends on what there is alone."""
 
-        def move(tensor: Tensor | None) -> Tensor | None:
-            if tensor is None or tensor.device.type == device.type:
-                return tensor
-            return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+        def apply(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else function(tensor)
 
         def points(of: Points) -> Points:
-            return Points(move(of.position), move(of.measure), move(of.features), move(of.offsets))  # type: ignore[arg-type]
+            return Points(apply(of.position), apply(of.measure), apply(of.features), apply(of.offsets))  # type: ignore[arg-type]
 
         def values(of: dict[str, dict[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
-            return {branch: {name: move(value) for name, value in each.items()} for branch, each in of.items()}  # type: ignore[misc]
+            return {branch: {name: function(value) for name, value in each.items()} for branch, each in of.items()}
 
         return Batch(
             cases=self.cases,
@@ -135,8 +136,18 @@ class Batch:
             queries={branch: points(each) for branch, each in self.queries.items()},
             anchor_values=values(self.anchor_values),
             query_values=values(self.query_values),
-            condition=move(self.condition),
+            condition=apply(self.condition),
         )
+
+    def tensors(self) -> list[Tensor]:
+        """List every tensor, in the order of `map`."""
+        found: list[Tensor] = []
+        self.map(lambda tensor: found.append(tensor) or tensor)
+        return found
+
+    def to(self, device: torch.device) -> "Batch":
+        """Move everything to a device; from pinned memory the host does not wait."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
 
 class Sampler:
@@ -216,6 +227,7 @@ class Sampler:
     ) -> tuple[Sites, Arrays]:
         """Draw points of a branch without replacement, with their fields in source units."""
         total = case.count(branch)
+        count = count if count <= total else bucket(total)
         size = min(total, OVERSAMPLE * count)
         start = int(generator.integers(total - size + 1))
         block = case.read(branch, start, start + size)
@@ -257,6 +269,12 @@ class Sampler:
             name: value if (kind := specs[name].kind) == "scalar" else signs[kind] * (value @ turn.T)
             for name, value in fields.items()
         }
+
+
+def bucket(count: int) -> int:
+    """Round down to four significant bits, so that draws from cases smaller than a draw come in few sizes."""
+    step = 1 << max(count.bit_length() - 4, 0)
+    return count // step * step
 
 
 def random_turn(axis: int, generator: np.random.Generator) -> Float[np.ndarray, "3 3"]:
@@ -312,7 +330,7 @@ def _join(arrays: Sequence[np.ndarray]) -> tuple[Tensor, Tensor | None]:
     return torch.from_numpy(np.concatenate(arrays))[None], torch.from_numpy(np.cumsum([0, *lengths]).astype(np.int64))
 
 
-def batches(sampler: Sampler, *, start: int, size: int, workers: int) -> Iterator[Batch]:
+def batches(sampler: Sampler, *, start: int, size: int, workers: int, pinned: bool = False) -> Iterator[Batch]:
     """Draw batches without end, from sample number `start`.
 
     Threads draw ahead: reading and sorting release the interpreter, and nothing is copied between processes. Their
@@ -323,10 +341,12 @@ def batches(sampler: Sampler, *, start: int, size: int, workers: int) -> Iterato
         start: number of the first sample.
         size: samples a batch.
         workers: threads; none draws each batch when it is asked for.
+        pinned: put batches into memory from which a GPU copies by itself.
     """
 
     def batch(number: int) -> Batch:
-        return collate([sampler.sample(index) for index in range(number, number + size)])
+        drawn = collate([sampler.sample(index) for index in range(number, number + size)])
+        return drawn.map(Tensor.pin_memory) if pinned else drawn
 
     if not workers:
         while True:
@@ -336,7 +356,7 @@ def batches(sampler: Sampler, *, start: int, size: int, workers: int) -> Iterato
     pending: deque[Future[Batch]] = deque()
     try:
         while True:
-            while len(pending) <= workers:
+            while len(pending) < AHEAD * workers:
                 pending.append(pool.submit(batch, start))
                 start += size
             yield pending.popleft().result()

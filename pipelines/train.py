@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 VERIFIED = 4 * 2**30
 
 # Settings that a resumed training may change: they decide where and how fast it runs, or when it writes.
-FREE = frozenset({"steps", "device", "workers", "validate_every", "checkpoint_every", "log_every", "keep"})
+FREE = frozenset({"steps", "device", "workers", "validate_every", "checkpoint_every", "log_every", "keep", "capture"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +179,7 @@ def _loop(
         checkpoint = checkpoints.Checkpoint(
             spec=trainer.spec,
             weights=trainer.operator.state_dict(),
-            ema=None if trainer.averaged is None else trainer.averaged.module.state_dict(),
+            ema=None if trainer.averaged is None else trainer.averaged.state_dict(),
             template=template,
             state=trainer.state()
             | {"best": best, "seconds": time.monotonic() - began, "settings": flatten(_bound(config))},

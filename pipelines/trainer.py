@@ -1,5 +1,7 @@
 """One step of a training, and all that it moves: weights, moments, averages."""
 
+import contextlib
+import copy
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -7,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from meshes.stores import Store
 from pipelines import checkpoints
 from pipelines.batches import Batch, Sampler, SamplingConfig, batches
+from pipelines.capture import Captured, compile_regions
 from pipelines.ensemble import pick_device
 from pipelines.optimisers import AdamWConfig, OptimiserConfig, schedule, trainable
 from pipelines.settings import to_dict
@@ -76,7 +78,10 @@ class TrainingConfig:
         keep: newest checkpoints that are kept, beside the best.
         workers: threads that draw batches ahead.
         deterministic: bit-for-bit repetition on GPUs too, at some cost.
-        compile: compile the operator; worth it for long trainings on GPUs.
+        compile: compile the operator's arithmetic between attentions; about a minute, worth it for long trainings on
+            GPUs.
+        capture: replay steps on a GPU as graphs, so that small operators do not wait for Python; an operator of your
+            own that asks the GPU for sizes or values in `forward` needs false.
     """
 
     steps: int = 2000
@@ -101,6 +106,7 @@ class TrainingConfig:
     workers: int = 1
     deterministic: bool = False
     compile: bool = False
+    capture: bool = True
 
     def __post_init__(self) -> None:
         positive = ("steps", "batch", "accumulate", "validate_every", "validation_points", "checkpoint_every")
@@ -130,14 +136,15 @@ class Trainer:
         self.device = pick_device(config.device)
         self.precision: Precision = _precision(config.precision, self.device)
         self.units = Units(spec)
-        self.operator = operator.to(self.device).train()
+        self.operator: Any = operator.to(self.device).train()
         self.parameters = trainable(self.operator)
         self.optimisers = config.optimiser.build(self.operator)
-        self.rates = [[group["lr"] for group in each.param_groups] for each in self.optimisers]
+        self.rates = [[float(group["lr"]) for group in each.param_groups] for each in self.optimisers]
         self.step, self.rate = 0, 0.0
-        self.averaged = None
+        self.averaged: nn.Module | None = None
         if config.ema is not None:
-            self.averaged = AveragedModel(self.operator, multi_avg_fn=self._average)
+            self.averaged = copy.deepcopy(self.operator).requires_grad_(False)
+        self.decay = torch.zeros((), device=self.device)  # of the averages, in the step to come
         self.sampler = Sampler(
             store,
             store.splits["training"],
@@ -146,56 +153,92 @@ class Trainer:
             seed=config.seed,
             turn_about=config.sampling.turn_about,
         )
-        self.encode: Any = operator.encode
-        self.decode: Any = operator.decode
         if config.compile:
-            self.encode, self.decode = torch.compile(self.encode), torch.compile(self.decode)
-
-    @torch.no_grad()
-    def _average(self, averaged: Any, current: Any, _: Any) -> None:
-        # A short training would never forget its first weights at the full decay.
-        decay = min(self.config.ema or 0.0, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(averaged, current, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
+            compile_regions(self.operator)
+        on_gpu = self.device.type == "cuda"
+        self.learn = Captured(self._learn, self.device) if on_gpu and config.capture else self._learn
+        self.move = Captured(self._move, self.device) if on_gpu and config.capture else self._move
+        # A captured step must not touch the default stream, which waits for all others.
+        self.stream = torch.cuda.Stream(self.device) if on_gpu and config.capture else None
 
     @property
     def best_module(self) -> nn.Module:
         """The module that predicts: averaged weights where there are any."""
-        return self.operator if self.averaged is None else self.averaged.module
+        return self.operator if self.averaged is None else self.averaged
 
     def batches(self) -> Iterator[Batch]:
         """Draw batches without end from where the training stands."""
-        size = self.config.batch
+        size, pinned = self.config.batch, self.device.type == "cuda"
         start = self.step * size * self.config.accumulate
-        return batches(self.sampler, start=start, size=size, workers=self.config.workers)
+        return batches(self.sampler, start=start, size=size, workers=self.config.workers, pinned=pinned)
 
     def update(self, drawn: Iterator[Batch]) -> dict[str, Tensor]:
         """Do one step and tell its losses, still on the device."""
-        self.rate = self._set_rates()
-        totals: dict[str, Tensor] = {}
-        for _ in range(self.config.accumulate):
-            batch = next(drawn).to(self.device)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-                loss, parts = self.loss(batch)
-            (loss / self.config.accumulate).backward()
-            for name, value in {"loss": loss, **parts}.items():
-                totals[name] = totals.get(name, 0) + value.detach() / self.config.accumulate
-        largest = float("inf") if self.config.clip is None else self.config.clip
-        totals["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, largest)
-        for optimiser in self.optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-        if self.averaged is not None:
-            self.averaged.update_parameters(self.operator)
+        with self._side_stream():
+            self.rate = self._set_rates()
+            totals: dict[str, Tensor] = {}
+            for _ in range(self.config.accumulate):
+                for name, value in self.learn(next(drawn)).items():
+                    totals[name] = totals.get(name, 0) + value / self.config.accumulate
+            totals |= self.move()
         self.step += 1
         return totals
 
+    def _learn(self, batch: Batch) -> dict[str, Tensor]:
+        """Add the gradient of a batch to that of the step, and tell its losses."""
+        batch = batch.to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            loss, parts = self.loss(batch)
+        (loss / self.config.accumulate).backward()
+        return {name: value.detach() for name, value in {"loss": loss, **parts}.items()}
+
+    def _move(self) -> dict[str, Tensor]:
+        """Move weights and averages by the gradient of the step, and forget it."""
+        largest = float("inf") if self.config.clip is None else self.config.clip
+        norm = nn.utils.clip_grad_norm_(self.parameters, largest)
+        for optimiser in self.optimisers:
+            optimiser.step()
+            # Captured steps find gradients where they were left.
+            optimiser.zero_grad(set_to_none=self.stream is None)
+        if self.averaged is not None:
+            self._average(self.averaged)
+        return {"gradient_norm": norm}
+
+    @torch.no_grad()
+    def _average(self, averaged: nn.Module) -> None:
+        ours: list[Tensor] = list(averaged.parameters())
+        theirs: list[Tensor] = list(self.operator.parameters())
+        difference = torch._foreach_sub(theirs, ours)  # pyright: ignore[reportPrivateImportUsage]
+        torch._foreach_mul_(difference, 1 - self.decay)  # pyright: ignore[reportPrivateImportUsage]
+        torch._foreach_add_(ours, difference)  # pyright: ignore[reportPrivateImportUsage]
+        for copied, buffer in zip(averaged.buffers(), self.operator.buffers(), strict=True):
+            copied.copy_(buffer)
+
     def _set_rates(self) -> float:
-        """Set the learning rates of the step to come; tell the first."""
+        """Set the learning rates and the decay of the averages for the step to come; tell the first rate."""
         part = schedule(self.step, self.config.steps, warmup=self.config.warmup, floor=self.config.floor)
         for optimiser, rates in zip(self.optimisers, self.rates, strict=True):
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
-                group["lr"] = part * rate
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(part * rate)
+                else:
+                    group["lr"] = part * rate
+        # A short training would never forget its first weights at the full decay.
+        decay = min(self.config.ema or 0.0, (1 + self.step) / (10 + self.step))
+        self.decay.fill_(decay if self.step else 0.0)
         return part * self.rates[0][0]
+
+    @contextlib.contextmanager
+    def _side_stream(self) -> Iterator[None]:
+        """Work on the stream of captured steps, after all that was asked for before and before all that follows."""
+        if self.stream is None:
+            yield
+            return
+        outer = torch.cuda.current_stream(self.device)
+        self.stream.wait_stream(outer)
+        with torch.cuda.stream(self.stream):
+            yield
+        outer.wait_stream(self.stream)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the loss of a batch, and its parts by field."""
@@ -204,7 +247,7 @@ class Trainer:
         config = self.config.loss
         measure = POINTWISE[config.kind]
         options = {"delta": config.delta} if config.kind == "huber" else {}
-        context = self.encode(batch.geometry, batch.anchors, condition=batch.condition)
+        context = self.operator.encode(batch.geometry, batch.anchors, condition=batch.condition)
         parts: dict[str, Tensor] = {}
         for branch in self.spec.fields:
             places: list[tuple[float, Any, dict[str, Tensor]]] = []
@@ -215,7 +258,7 @@ class Trainer:
                 places.append((config.queries, queries, batch.query_values[branch]))
             whole = sum(weight for weight, _, _ in places)
             for weight, where, values in places:
-                fields = self.decode(context, branch, where)
+                fields = self.operator.decode(context, branch, where)
                 for name, value in values.items():
                     part = weight / whole * measure(fields[name].float(), value, **options)
                     key = f"loss/{branch}_{name}"
@@ -236,7 +279,6 @@ class Trainer:
         return {
             "step": self.step,
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-            "averages": 0 if self.averaged is None else int(self.averaged.n_averaged),
             "random": random,
         }
 
@@ -245,14 +287,19 @@ class Trainer:
         state = checkpoint.state
         self.operator.load_state_dict(dict(checkpoint.weights))
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
+            # Where the learning rate lives, and by which kernels it steps, belongs to this device and not to the last.
+            here = [{key: group[key] for key in _LOCAL & set(group)} for group in optimiser.param_groups]
+            groups = [group | own for group, own in zip(saved["param_groups"], here, strict=True)]
+            optimiser.load_state_dict(saved | {"param_groups": groups})
         if self.averaged is not None and checkpoint.ema is not None:
-            self.averaged.module.load_state_dict(dict(checkpoint.ema))
-            self.averaged.n_averaged.fill_(state["averages"])
+            self.averaged.load_state_dict(dict(checkpoint.ema))
         torch.set_rng_state(state["random"]["cpu"])
         if self.device.type == "cuda" and "cuda" in state["random"]:
             torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
         self.step = state["step"]
+
+
+_LOCAL = frozenset({"lr", "fused", "capturable", "foreach"})
 
 
 def build_trainer(config: "Experiment", store: Store, operator: nn.Module | None = None) -> Trainer:

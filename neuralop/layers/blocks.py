@@ -19,8 +19,12 @@ class TransformerBlock(nn.Module):
     With a condition the norms lose their own weights, and `norm(x) (1 + scale) + shift` enters and `gate · …` leaves
     both halves. Gates are zero until trained: the block begins as the identity.
 
-    `forward` runs the whole block on one stream of tokens. Where a mixer connects several streams, its owner calls
-    `modulations`, `enter` and `leave` itself.
+    `forward` runs the whole block on one stream of tokens. Where attention connects several streams, its owner calls
+    `modulations`, `offer` or `ask`, the mixer's `read` and `leave` itself.
+
+    Attributes:
+        regions: methods worth compiling one by one: all arithmetic of the block but attention and the map after it, in
+            few kernels. Blocks of one layout share what is compiled.
 
     Args:
         mixer: tokens to tokens, of the same width.
@@ -32,6 +36,7 @@ class TransformerBlock(nn.Module):
     """
 
     parts = 6
+    regions = ("offer", "ask", "leave")
     mixer: Any
 
     def __init__(
@@ -72,6 +77,18 @@ class TransformerBlock(nn.Module):
         tokens = self.mixer_norm(tokens)
         return modulate(tokens, modulations[0], modulations[1]) if modulations else tokens
 
+    def offer(
+        self, tokens: Float[Tensor, "batch token width"], place: Any, modulations: Modulations
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Give the queries of the tokens, and the memory that they leave to be read."""
+        return self.mixer.project(self.enter(tokens, modulations), place)
+
+    def ask(
+        self, tokens: Float[Tensor, "batch token width"], place: Any, modulations: Modulations
+    ) -> Float[Tensor, "batch head token channel"]:
+        """Give the queries alone, of tokens that read without being read."""
+        return self.mixer.query(self.enter(tokens, modulations), place)
+
     def leave(
         self,
         tokens: Float[Tensor, "batch token width"],
@@ -108,6 +125,7 @@ class PerceiverBlock(TransformerBlock):
     """
 
     parts = 8
+    regions = ("ask", "memory", "leave")
 
     def __init__(
         self,

@@ -65,8 +65,7 @@ class AnchorAttention(nn.Module):
         for branch, tokens in anchors.items():
             block, place = self.block(branch), places[branch]
             modulations[branch] = block.modulations(condition, place.offsets, tokens.shape[1])
-            entered = block.enter(tokens, modulations[branch])
-            queries[branch], memories[branch] = block.mixer.project(entered, place)
+            queries[branch], memories[branch] = block.offer(tokens, place, modulations[branch])
         updated = {}
         for branch, tokens in anchors.items():
             block = self.block(branch)
@@ -86,6 +85,6 @@ class AnchorAttention(nn.Module):
         """Update queries of one branch against the memories that its anchors left in this layer."""
         block = self.block(branch)
         modulations = block.modulations(condition, place.offsets, queries.shape[1])
-        query = block.mixer.query(block.enter(queries, modulations), place)
+        query = block.ask(queries, place, modulations)
         memory = join([memories[other] for other in self.visible[branch]])
         return block.leave(queries, block.mixer.read(query, memory, place), modulations)

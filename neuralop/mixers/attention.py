@@ -133,11 +133,17 @@ class CrossAttention(_Attention):
         key, value = self.kv(tokens).split((self.heads * self.matched, self.width), -1)
         return remember(self._matched(key, self.key_norm, place.rotation), self._values(value), place)
 
+    def query(
+        self, tokens: Float[Tensor, "batch token width"], place: Place
+    ) -> Float[Tensor, "batch head token channel"]:
+        """Give the queries of the tokens that read."""
+        return self._matched(self.q(tokens), self.query_norm, place.rotation)
+
     def forward(
         self, tokens: Float[Tensor, "batch token width"], place: Place, memory: Memory
     ) -> Float[Tensor, "batch token width"]:
         """Let tokens read a memory."""
-        return self.read(self._matched(self.q(tokens), self.query_norm, place.rotation), memory, place)
+        return self.read(self.query(tokens, place), memory, place)
 
 
 def remember(key: Tensor, value: Tensor, place: Place) -> Memory:

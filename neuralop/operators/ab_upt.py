@@ -220,6 +220,9 @@ class ABUPT(nn.Module):
         conditions.
     """
 
+    # Methods worth compiling one by one, beside those of the blocks.
+    regions = ("_tokens", "_rotation")
+
     def __init__(
         self,
         *,
@@ -412,16 +415,18 @@ class ABUPT(nn.Module):
             geometry = self._check("geometry", geometry, self.geometry_features)
             samples["geometry"] = _samples(geometry)
             tokens, supernodes = self.geometry_pooling(geometry, neighbours)
-            tokens, place = tokens.to(_stream_dtype(geometry)), self._place(supernodes, "geometry")
+            tokens, place = tokens.to(_stream_dtype(geometry)), self._place(supernodes)
         if embedded is not None:
             samples["condition"] = len(embedded)
         if len(set(samples.values())) > 1:
             raise ValueError(f"the parts of a batch must hold equally many samples, got {samples}")
         for block in self.geometry_blocks:
-            tokens = block(tokens, place, condition=embedded, offsets=place.offsets)
+            modulations = block.modulations(embedded, place.offsets, tokens.shape[1])  # type: ignore[operator]
+            query, memory = block.offer(tokens, place, modulations)  # type: ignore[operator]
+            tokens = block.leave(tokens, block.mixer.read(query, memory, place), modulations)  # type: ignore[operator]
 
         streams = {name: self._tokens(name, points) for name, points in sites.items()}
-        places = {name: self._place(points, name) for name, points in sites.items()}
+        places = {name: self._place(points) for name, points in sites.items()}
         for layer in self.trunk:
             if isinstance(layer, _GeometryReading):
                 memories = layer.memories(tokens, place, embedded)
@@ -464,7 +469,7 @@ class ABUPT(nn.Module):
             return self.heads[branch](context["anchors"][branch])
         points = self._check(branch, queries, self.branches[branch].features)
         condition = context.get("condition")
-        place = Place(self.encode_rotation(points.position), offsets=points.offsets)
+        place = Place(self._rotation(points), offsets=points.offsets)
         tokens = self._tokens(branch, points)
         for layer, memories in zip(self.trunk, context["layers"], strict=True):
             if isinstance(layer, _GeometryReading):
@@ -503,12 +508,16 @@ class ABUPT(nn.Module):
             encoded = encoded + self.feature_maps[name](points.features)
         return self.position_mlps[name](encoded).to(_stream_dtype(points))
 
-    def _place(self, points: Points, name: str) -> Place:
+    def _rotation(self, points: Points) -> tuple[Tensor, Tensor]:
+        """Rotary angles of tokens, the same in every layer."""
+        return self.encode_rotation(points.position)
+
+    def _place(self, points: Points) -> Place:
         """Angles, measure and offsets of tokens that will be read."""
         log_measure = None
         if self.measure and points.measure is not None:
             log_measure = points.measure.to(torch.promote_types(points.measure.dtype, torch.float32)).log()
-        return Place(self.encode_rotation(points.position), log_measure, points.offsets)
+        return Place(self._rotation(points), log_measure, points.offsets)
 
 
 class _GeometryReading(nn.Module):
@@ -531,7 +540,10 @@ class _GeometryReading(nn.Module):
     ) -> Tensor:
         """Update anchors or queries of one branch."""
         number = self.number[branch]
-        return self.blocks[number](tokens, place, memories[number], condition=condition, offsets=place.offsets)
+        block: Any = self.blocks[number]
+        modulations = block.modulations(condition, place.offsets, tokens.shape[1])
+        mixed = block.mixer.read(block.ask(tokens, place, modulations), memories[number], place)
+        return block.leave(tokens, mixed, modulations)
 
 
 def _samples(points: Points) -> int:

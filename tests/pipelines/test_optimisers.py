@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipelines.optimisers import AdamWConfig, Lion, LionConfig, MuonConfig, schedule
+from pipelines.optimisers import AdamWConfig, Lion, LionConfig, Muon, MuonConfig, schedule
 
 
 def module():
@@ -82,3 +82,37 @@ def test_impossible_settings_are_refused():
         LionConfig(weight_decay=-1.0)
     with pytest.raises(ValueError, match=r"a decay rate of moments is 1\.0"):
         MuonConfig(momentum=1.0)
+
+
+def test_muon_over_shapes_at_once_is_torchs_muon_one_by_one():
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(48, 32), (32, 48), (48, 32), (24, 24)]
+    start = [torch.randn(shape, generator=generator) for shape in shapes]
+    ours, theirs = ([nn.Parameter(each.clone()) for each in start] for _ in range(2))
+    settings = {"lr": 0.02, "weight_decay": 0.1, "momentum": 0.9}
+    optimisers = [
+        Muon(ours, **settings),
+        torch.optim.Muon(theirs, **settings, nesterov=True, adjust_lr_fn="match_rms_adamw"),
+    ]
+    for _ in range(4):
+        for parameter, twin in zip(ours, theirs, strict=True):
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+            twin.grad = parameter.grad.clone()
+        for optimiser in optimisers:
+            optimiser.step()
+    for parameter, twin, before in zip(ours, theirs, start, strict=True):
+        # Both iterate in bfloat16, which rounds to one part in 256.
+        assert (parameter - twin).norm() < 0.01 * (twin - before).norm()
+
+
+def test_muon_steps_are_orthogonal_whatever_the_scale_of_the_gradient():
+    gradient = torch.randn(3, 40, 24, generator=torch.Generator().manual_seed(1))
+    directions = [Muon.orthogonal(scale * gradient).float() for scale in (1.0, 1e-4)]
+    for direction in directions:
+        assert direction.shape == gradient.shape
+        singular = torch.linalg.svdvals(direction)
+        assert singular.min() > 0.6
+        assert singular.max() < 1.3
+    torch.testing.assert_close(*directions, atol=0.03, rtol=0.0)
+    with pytest.raises(ValueError, match="takes matrices"):
+        Muon([nn.Parameter(torch.zeros(3))])
