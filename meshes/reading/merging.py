@@ -26,7 +26,7 @@ def merge(blocks: Mapping[str, Mesh], source: str) -> Mesh:
     kinds = {name: _kind(mesh) for name, mesh in blocks.items()}
     if len(set(map(repr, kinds.values()))) > 1:
         told = "; ".join(f"{name!r}: {_told(kind)}" for name, kind in kinds.items())
-        raise ReadError(f"the blocks of {source} do not make one mesh ({told}); name the file of one block instead")
+        raise ReadError(f"the blocks of {source} do not make one mesh ({told}); choose some by name with blocks")
     first_point = np.cumsum([0, *(mesh.n_points for mesh in meshes)])
     polyhedral = any(mesh.face_offsets is not None for mesh in meshes)
     faces = [_faces(mesh) for mesh in meshes] if polyhedral else []

@@ -168,7 +168,7 @@ def test_a_piece_that_is_missing_is_named(tmp_path: Path) -> None:
         read(path)
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", sorted(set(SUFFIXES) - {".foam"}))  # which is empty by convention
 def test_files_that_are_none(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"case{suffix}"
     with pytest.raises(FileNotFoundError, match="does not exist"):
