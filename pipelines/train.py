@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 # Stores up to this many bytes are verified by checksum before a training: some ten seconds.
 VERIFIED = 4 * 2**30
 
+# Stores up to this many bytes are kept in memory while they are trained on.
+RESIDENT = 2 * 2**30
+
 # Settings that a resumed training may change: they decide where and how fast it runs, or when it writes.
 FREE = frozenset({"steps", "device", "workers", "validate_every", "checkpoint_every", "log_every", "keep", "capture"})
 
@@ -93,7 +96,7 @@ def train(config: "Experiment", *, run: Path, resume: bool = False, operator: nn
     """
     settings: TrainingConfig = config.training
     folder = RunFolder(Path(run))
-    store = Store(config.data.store)
+    store = Store(config.data.store, resident=RESIDENT)
     _verify(store)
     last = _last(folder.path, resume)
     with _deterministic(settings.deterministic):

@@ -35,15 +35,21 @@ OPEN_FILES = 128
 class Store:
     """A folder of cases with its manifest and statistics, open for reading.
 
-    It pickles as its path, and handles belong to the process that opened them, so it may be handed to workers however
-    they start. Files are opened when first read from.
+    It pickles as its path and `resident`, and handles belong to the process that opened them, so it may be handed to
+    workers however they start. Files are opened when first read from.
+
+    Args:
+        path: the folder.
+        resident: a store of at most so many bytes is kept in memory, branch by branch as they are first read from;
+            a larger one is read from its files each time.
 
     Raises:
         StoreError: the folder is no store, or one of a newer format.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, resident: int = 0) -> None:
         self.path = Path(path)
+        self.resident = resident
         self.manifest: dict[str, Any] = read_json(self.path / MANIFEST)
         if (found := self.manifest.get("format")) != FORMAT:
             by = f", written by {self.manifest['written_by']}" if "written_by" in self.manifest else ""
@@ -72,10 +78,10 @@ class Store:
         return iter(self.manifest["cases"])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path}
+        return {"path": self.path, "resident": self.resident}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        Store.__init__(self, state["path"])
+        Store.__init__(self, state["path"], resident=state["resident"])
 
     @property
     def space(self) -> tuple[str, ...]:
@@ -91,6 +97,11 @@ class Store:
     def conditions(self) -> tuple[str, ...]:
         """Names of the parameters that an operator is given, in order."""
         return tuple(self.manifest["conditions"])
+
+    @cached_property
+    def fits_in_memory(self) -> bool:
+        """Whether all cases together are at most as large as `resident`."""
+        return sum(entry["bytes"] for entry in self.manifest["cases"].values()) <= self.resident
 
     @property
     def digest(self) -> str:
@@ -225,12 +236,23 @@ class StoredCase:
             chosen = list(datasets) if names is None else list(names)
             if missing := [name for name in chosen if name not in datasets]:
                 raise StoreError(f"{self.path}: {branch} has no {', '.join(missing)}; it has {', '.join(datasets)}")
-            return {name: self._block(datasets[name], start, stop) for name in chosen}
+            if not self.store.fits_in_memory:
+                return {name: self._block(datasets[name], start, stop) for name in chosen}
+            kept = self.store._handles.arrays.setdefault((self.name, branch), {})
+            for name in set(chosen) - set(kept):
+                kept[name] = self._block(datasets[name], 0, self.count(branch))
+                kept[name].flags.writeable = False
+            return {name: kept[name][start:stop] for name in chosen}
 
     def scale(self, branch: str, name: str) -> tuple[float, Float[np.ndarray, " component"]]:
         """Return the `scale` and `free_stream` of a field in this case: `(value - free_stream) / scale`."""
-        attributes = self._datasets(branch)[name].attrs
-        return float(attributes["scale"]), np.asarray(attributes["free_stream"], dtype=np.float64)
+        handles, key = self.store._handles, (self.name, branch, name)
+        with handles.lock:
+            if key not in handles.scales:
+                attributes = self._datasets(branch)[name].attrs
+                free_stream = np.asarray(attributes["free_stream"], dtype=np.float64)
+                handles.scales[key] = float(attributes["scale"]), free_stream
+            return handles.scales[key]
 
     def geometry(self) -> tuple[Float[np.ndarray, "vertex 3"], Int[np.ndarray, "triangle 3"]]:
         """Read the body: vertices [m] in float64, and triangles."""
@@ -241,7 +263,11 @@ class StoredCase:
         return self.store._handles.file(self)
 
     def _attribute(self, name: str) -> dict[str, Any]:
-        return json.loads(self._file().attrs[name])
+        handles = self.store._handles
+        with handles.lock:
+            if (self.name, name) not in handles.attributes:
+                handles.attributes[self.name, name] = json.loads(self._file().attrs[name])
+            return dict(handles.attributes[self.name, name])
 
     def _datasets(self, branch: str) -> dict[str, Any]:
         return self.store._handles.datasets(self, branch)
@@ -272,6 +298,10 @@ class _Handles:
         self._process = os.getpid()
         self._files: OrderedDict[str, h5py.File] = OrderedDict()
         self._branches: dict[tuple[str, str], dict[str, Any]] = {}
+        # What does not change and takes longer to read than to use: by case and attribute, or by case, branch and name.
+        self.attributes: dict[tuple[str, str], dict[str, Any]] = {}
+        self.scales: dict[tuple[str, str, str], tuple[float, np.ndarray]] = {}
+        self.arrays: dict[tuple[str, str], dict[str, np.ndarray]] = {}
 
     def file(self, case: StoredCase) -> h5py.File:
         with self.lock:

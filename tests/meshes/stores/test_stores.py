@@ -237,6 +237,27 @@ def test_threads_share_a_store_with_few_files_open(make_store, monkeypatch):
             np.testing.assert_array_equal(read["position"], expected[name])
 
 
+def test_a_store_kept_in_memory_reads_the_same_and_without_its_files(make_store):
+    store = make_store({"a": 300, "b": 200})
+    size = sum(entry["bytes"] for entry in store.manifest["cases"].values())
+    kept, streamed = Store(store.path, resident=size), Store(store.path, resident=size - 1)
+    assert kept.fits_in_memory
+    assert not streamed.fits_in_memory
+    for name in store:
+        expected = store.case(name).read("volume", 20, 90)
+        for each in (kept, streamed, pickle.loads(pickle.dumps(kept))):
+            read = each.case(name).read("volume", 20, 90)
+            assert list(read) == list(expected)
+            for key, values in expected.items():
+                np.testing.assert_array_equal(read[key], values)
+    with pytest.raises(ValueError, match="read-only"):
+        kept.case("a").read("volume")["position"][0] = 0
+    first = kept.case("a").read("volume", 20, 21)["position"]
+    for name in store:
+        store.case(name).path.unlink()
+    np.testing.assert_array_equal(kept.case("a").read("volume", 20, 21)["position"], first)
+
+
 def test_a_pickled_store_carries_its_path_alone(make_store):
     store = make_store({"a": 10})
     store.case("a").read("volume")
