@@ -1,5 +1,7 @@
 """Grids around a body that nobody meshed: boxes of cells, finer near the body, without those inside it."""
 
+import math
+
 import numpy as np
 from jaxtyping import Float
 
@@ -9,6 +11,8 @@ QUAD, HEXAHEDRON = 9, 12
 # A grid that is told nothing has cells of this part of the body's length around it, in space or in the plane, growing
 # by this factor outwards, and is coarsened until it has no more than so many cells.
 FINEST, GROWTH, MARGIN, MOST = {3: 1 / 32, 2: 1 / 128}, 1.15, 0.15, 100_000
+# A grid of more cells than that is a slip of the pen: its positions alone take 24 GB.
+MANY = 1e9
 
 
 def uniform_edges(
@@ -22,7 +26,8 @@ def uniform_edges(
         spacing: size of a cell [m]; the box grows to hold whole cells. With `counts` it must be None.
 
     Raises:
-        ValueError: the box is empty, both or neither of `counts` and `spacing` are given, or one is not positive.
+        ValueError: the box is empty, both or neither of `counts` and `spacing` are given, one is not positive, or
+            there would be too many cells.
     """
     lower, upper = box
     if not (upper > lower).all():
@@ -32,12 +37,19 @@ def uniform_edges(
     if counts is not None:
         if len(counts) != len(lower) or min(counts) < 1:
             raise ValueError(f"the grid {counts} should have {len(lower)} positive numbers of cells")
+        _refuse_many(math.prod(map(float, counts)))
         return [np.linspace(start, stop, count + 1) for start, stop, count in zip(lower, upper, counts, strict=True)]
     assert spacing is not None
     if not spacing > 0:
         raise ValueError(f"the spacing is {spacing}; expected a positive size [m]")
-    cells = np.maximum(np.ceil((upper - lower) / spacing - 1e-9).astype(int), 1)
-    return [start + spacing * np.arange(count + 1) for start, count in zip(lower, cells, strict=True)]
+    cells = np.maximum(np.ceil((upper - lower) / spacing - 1e-9), 1)
+    _refuse_many(float(cells.prod()))
+    return [start + spacing * np.arange(int(count) + 1) for start, count in zip(lower, cells, strict=True)]
+
+
+def _refuse_many(cells: float) -> None:
+    if cells > MANY:
+        raise ValueError(f"the grid would have {cells:.3g} cells, more than {MANY:.3g}; choose fewer or larger ones")
 
 
 def graded_edges(

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -21,8 +21,10 @@ from pipelines.ensemble import Ensemble, Values, pick_device
 from pipelines.expressions import names_in
 from pipelines.forces import PRESSURE, SHEAR, coefficients, in_space, integrate, lump
 from pipelines.metrics import Errors
+from pipelines.outputs import refuse_loss, results
+from pipelines.settings import ConfigError
 from pipelines.shapes import Shape, as_in_files, kept_columns
-from pipelines.specification import SurrogateSpec
+from pipelines.specification import SurrogateSpec, Units
 
 FORMAT = 1
 RECORD = "prediction.json"
@@ -117,8 +119,8 @@ def predict(
 
     Raises:
         ValueError: the surrogate has no volume branch to put on a volume or grid, a condition is missing or unknown,
-            or settings contradict each other.
-        OSError: a file cannot be read.
+            or settings contradict each other; or the files would take the place of others than an earlier prediction.
+        OSError: a file cannot be read or written. Of an earlier prediction in `out` nothing is lost then.
     """
     from meshes.writing import write
     from pipelines.checkpoints import find, load_surrogate
@@ -132,6 +134,9 @@ def predict(
     surface_branches, volume_branches = (
         [branch for branch, kind in spec.kinds.items() if kind == wanted] for wanted in ("surface", "volume")
     )
+    names = _file_names(surface_branches, ".vtp") | _file_names(volume_branches, ".vtu")
+    files = (out, RECORD, list(names.values()), [geometry] if volume is None else [geometry, Path(volume)])
+    refuse_loss(*files)
     clock("load")
 
     given = shapes.read_surface(geometry, _arrays(spec, surface_branches))
@@ -154,72 +159,71 @@ def predict(
     )
     clock("encode")
 
-    writer = _Writer(spec, out)
-    surface_values: dict[str, np.ndarray] = {}
-    association = "cell"
-    for number, branch in enumerate(surface_branches):
-        association = _association(given, spec, branch)
-        sites, other = shape.surface_sites(association)
-        mean, spread = ensemble.decode(branch, sites)
-        values = shape.unfold(branch, mean, other)
-        surface_values |= values
-        name = "surface.vtp" if number == 0 else f"{branch}.vtp"
-        truth = given if keep else None
-        mesh = writer.fill(branch, shape.surface, association, values, spread, truth)
-        writer.write(write, name, branch, association, mesh)
-    forces = _forces(shape, surface_values, association, spec, parameters)
-    clock("surface")
+    with results(*files) as folder:
+        writer = _Writer(spec, folder)
+        surface_values: dict[str, np.ndarray] = {}
+        association = "cell"
+        for branch in surface_branches:
+            association = _association(given, spec, branch)
+            sites, other = shape.surface_sites(association)
+            mean, spread = ensemble.decode(branch, sites)
+            values = shape.unfold(branch, mean, other)
+            surface_values |= values
+            truth = given if keep else None
+            mesh = writer.fill(branch, shape.surface, association, values, spread, truth)
+            writer.write(write, names[branch], branch, association, mesh)
+        forces = _forces(shape, surface_values, association, spec, parameters)
+        clock("surface")
 
-    if volume_branches:
-        target, inside_given = _target(shape, volume_branches, volume, grid, bounds, spacing)
-        if inside_given:
-            warnings.append(
-                f"{inside_given} of {_size(target)} places of {volume} lie inside the body: are they of one case?"
-            )
-        if volume is not None:
-            warnings += _outside(_positions(target, _association(target, spec, volume_branches[0])), shape)
-        for number, branch in enumerate(volume_branches):
-            association = _association(target, spec, branch)
-            values, spread = _decode_volume(ensemble, shape, branch, _positions(target, association))
-            name = "volume.vtu" if number == 0 else f"{branch}.vtu"
-            truth = target if volume is not None else None
-            mesh = writer.fill(branch, _places_only(target), association, values, spread, truth)
-            writer.write(write, name, branch, association, mesh)
-    clock("volume")
+        if volume_branches:
+            target, inside_given = _target(shape, volume_branches, volume, grid, bounds, spacing)
+            if inside_given:
+                warnings.append(
+                    f"{inside_given} of {_size(target)} places of {volume} lie inside the body: are they of one case?"
+                )
+            if volume is not None:
+                warnings += _outside(_positions(target, _association(target, spec, volume_branches[0])), shape)
+            for branch in volume_branches:
+                association = _association(target, spec, branch)
+                values, spread = _decode_volume(ensemble, shape, branch, _positions(target, association))
+                truth = target if volume is not None else None
+                mesh = writer.fill(branch, _places_only(target), association, values, spread, truth)
+                writer.write(write, names[branch], branch, association, mesh)
+        clock("volume")
 
-    for warning in warnings:
-        log.warning("%s", warning)
-    record = {
-        "format": FORMAT,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "run": str(run),
-        "checkpoint": {"name": checkpoint.name, "sha256": _sha256(checkpoint / "manifest.json")},
-        "geometry": {"path": str(geometry), "sha256": _sha256(geometry), "triangles": len(shape.triangles)},
-        "volume": None if volume is None else {"path": str(volume), "sha256": _sha256(Path(volume))},
-        "settings": {
-            "grid": grid,
-            "bounds": bounds,
-            "spacing": spacing,
-            "keep_cells": keep,
-            "chunk": ensemble.chunk,
-            "draws": draws,
-            "seed": seed,
-            "device": str(surrogate.device),
-        },
-        "space": list(spec.space),
-        "conditions": {name: parameters[name] for name in sorted(surrogate.needed)},
-        "parameters": parameters,
-        "conventions": dataclasses.asdict(spec.conventions),
-        "force_settings": None if spec.forces is None else dataclasses.asdict(spec.forces),
-        "fields": writer.fields,
-        "files": writer.files,
-        "forces": forces,
-        "errors": writer.errors,
-        "warnings": warnings,
-        "versions": spec.versions,
-        "seconds": clock.seconds(),
-    }
-    write_json(out / RECORD, record)
+        for warning in warnings:
+            log.warning("%s", warning)
+        record = {
+            "format": FORMAT,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "run": str(run),
+            "checkpoint": {"name": checkpoint.name, "sha256": _sha256(checkpoint / "manifest.json")},
+            "geometry": {"path": str(geometry), "sha256": _sha256(geometry), "triangles": len(shape.triangles)},
+            "volume": None if volume is None else {"path": str(volume), "sha256": _sha256(Path(volume))},
+            "settings": {
+                "grid": grid,
+                "bounds": bounds,
+                "spacing": spacing,
+                "keep_cells": keep,
+                "chunk": ensemble.chunk,
+                "draws": draws,
+                "seed": seed,
+                "device": str(surrogate.device),
+            },
+            "space": list(spec.space),
+            "conditions": {name: parameters[name] for name in sorted(surrogate.needed)},
+            "parameters": parameters,
+            "conventions": dataclasses.asdict(spec.conventions),
+            "force_settings": None if spec.forces is None else dataclasses.asdict(spec.forces),
+            "fields": writer.fields,
+            "files": writer.files,
+            "forces": forces,
+            "errors": writer.errors,
+            "warnings": warnings,
+            "versions": spec.versions,
+            "seconds": clock.seconds(),
+        }
+        write_json(folder / RECORD, record)
     return Prediction(out, record)
 
 
@@ -239,18 +243,25 @@ def _check(
         if name not in known:
             near = get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(f"the surrogate knows no condition {name!r}, but {', '.join(sorted(known))}{hint}")
+            listing = ", ".join(sorted(Units(spec).needed)) or "none at all"
+            raise ConfigError(f"the surrogate knows no condition {name!r}; it takes {listing}{hint}")
     if "volume" not in spec.kinds.values() and (volume, grid, bounds, spacing) != (None,) * 4:
-        raise ValueError("this surrogate has no volume branch: it predicts on surfaces only")
+        raise ConfigError("this surrogate has no volume branch: it predicts on surfaces only")
     if volume is not None and (grid, bounds, spacing) != (None,) * 3:
-        raise ValueError("give either a volume mesh, or a grid with its bounds or spacing")
+        raise ConfigError("give either a volume mesh, or a grid with its bounds or spacing")
     if grid is not None and spacing is not None:
-        raise ValueError("give either the number of cells of the grid or their size (spacing)")
+        raise ConfigError("give either the number of cells of the grid or their size (spacing)")
     count = len(spec.space)
     if grid is not None and len(grid) != count:
-        raise ValueError(f"the grid {grid} has {len(grid)} axes, the surrogate {count}: {', '.join(spec.space)}")
+        raise ConfigError(f"the grid {grid} has {len(grid)} axes, the surrogate {count}: {', '.join(spec.space)}")
     if bounds is not None and len(bounds) != 2 * count:
-        raise ValueError(f"bounds are {2 * count} numbers, lower and upper for {', '.join(spec.space)}: got {bounds}")
+        raise ConfigError(f"bounds are {2 * count} numbers, lower and upper for {', '.join(spec.space)}: got {bounds}")
+    if bounds is not None and not all(-np.inf < low < high < np.inf for low, high in _pairs(bounds)):
+        raise ConfigError(f"bounds are the lower, then the upper limit for {', '.join(spec.space)}: got {bounds}")
+
+
+def _pairs(bounds: tuple[float, ...]) -> Iterator[tuple[float, float]]:
+    return zip(bounds[::2], bounds[1::2], strict=True)
 
 
 def _known_conditions(spec: SurrogateSpec) -> set[str]:
@@ -264,6 +275,12 @@ def _known_conditions(spec: SurrogateSpec) -> set[str]:
             expressions += [field.scale, *(field.free_stream or ())]
     used = {name for expression in expressions if isinstance(expression, str) for name in names_in(expression)}
     return used | set(spec.conditions) | set(spec.constants)
+
+
+def _file_names(branches: list[str], ending: str) -> dict[str, str]:
+    """Name the file of each branch: the first is called `surface` or `volume`, whatever the branch is."""
+    first = {".vtp": "surface", ".vtu": "volume"}[ending]
+    return {branch: f"{branch if number else first}{ending}" for number, branch in enumerate(branches)}
 
 
 def _arrays(spec: SurrogateSpec, branches: list[str]) -> list[str]:
@@ -439,7 +456,6 @@ class _Writer:
 
     def write(self, write: Any, name: str, branch: str, association: str, mesh: Mesh) -> None:
         """Write a file and remember its checksum."""
-        self.out.mkdir(parents=True, exist_ok=True)
         write(mesh, self.out / name)
         places = len(mesh.types) if association == "cell" else len(mesh.points)
         self.files[name] = {

@@ -17,7 +17,7 @@ from meshes.fields import FieldSpec
 from pipelines.bodies import AXES, Body, measure_body
 from pipelines.expressions import evaluate, names_in
 from pipelines.forces import Conventions, ForceConfig
-from pipelines.settings import read
+from pipelines.settings import ConfigError, read
 
 Feature = Literal["normal", "log_distance", "bounded_distance"]
 
@@ -200,7 +200,7 @@ class Units:
         """Add the constants of the training and the parameters that any body has; what is given wins over constants.
 
         Raises:
-            ValueError: a parameter that the operator or a scale needs is not there.
+            ConfigError: a parameter that the operator or a scale needs is not there.
         """
         complete = self.spec.constants | dict(parameters) | body.parameters
         missing = sorted(self.needed - set(complete))
@@ -211,7 +211,7 @@ class Units:
                 else name
                 for name in missing
             )
-            raise ValueError(
+            raise ConfigError(
                 f"the surrogate needs the condition {described}: give it as --condition {missing[0]}=VALUE"
             )
         return complete
