@@ -84,7 +84,7 @@ def demo(out: Path, *, quick: bool = False) -> dict:
         print(f"no pictures: {error}")
 
     stage(6, "scoring every point of the test cases")
-    scores = evaluate(out / "run", out=out / "scores.json")
+    scores = evaluate(out / "run", out=out)
     print(render(scores))
     print(_closing(out, scores, prediction.to_dict(), exact, body, time.monotonic() - started))
     return scores

@@ -1,7 +1,7 @@
 """A surrogate read several times with other anchors: the mean of its answers, and how far they spread."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -69,15 +69,21 @@ class Ensemble:
 
         The spread tells how much the answer depends on where the anchors fell. It is no error bar.
         """
-        answers = [self.surrogate.decode(each, branch, sites, chunk=self.chunk) for each in self.encodings]
-        if len(answers) == 1:
-            return answers[0], None
-        stacked = {name: np.stack([answer[name] for answer in answers]) for name in answers[0]}
-        mean = {name: values.mean(axis=0, dtype=np.float64).astype(np.float32) for name, values in stacked.items()}
-        spread = {
-            name: values.std(axis=0, ddof=1, dtype=np.float64).astype(np.float32) for name, values in stacked.items()
-        }
-        return mean, spread
+        return combine(self.draws(branch, sites))
+
+    def draws(self, branch: str, sites: Sites) -> list[Values]:
+        """Evaluate the fields of a branch at places, with each set of anchors by itself."""
+        return [self.surrogate.decode(each, branch, sites, chunk=self.chunk) for each in self.encodings]
+
+
+def combine(answers: Sequence[Values]) -> tuple[Values, Values | None]:
+    """Give the mean of what several draws answer, and its standard deviation if there are several."""
+    if len(answers) == 1:
+        return answers[0], None
+    stacked = {name: np.stack([answer[name] for answer in answers]) for name in answers[0]}
+    mean = {name: values.mean(axis=0, dtype=np.float64).astype(np.float32) for name, values in stacked.items()}
+    spread = {name: values.std(axis=0, ddof=1, dtype=np.float64).astype(np.float32) for name, values in stacked.items()}
+    return mean, spread
 
 
 def pick_device(name: str) -> torch.device:

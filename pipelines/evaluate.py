@@ -1,29 +1,26 @@
 """Scores of a run on every point of every case of a split, beside the answers that cost nothing."""
 
+import json
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
-from meshes.mesh import Mesh
-from meshes.stores import Store, StoredCase
-from meshes.stores.layout import write_json
+from meshes.stores import Store
+from meshes.stores.layout import sha256, write_json
 from pipelines import tracking
-from pipelines.baselines import NAMES, Baselines
-from pipelines.ensemble import Ensemble, pick_device
-from pipelines.forces import PRESSURE, SHEAR, coefficients, in_space, integrate
-from pipelines.metrics import Errors, mean_of, near_reach, regions
-from pipelines.shapes import shape
-from pipelines.specification import Sites
+from pipelines.baselines import NAMES, Baselines, StoredCases
+from pipelines.ensemble import pick_device
+from pipelines.metrics import EDGES, mean_of, parity, rank
+from pipelines.scoring import MODEL, How, score
 from pipelines.surrogate import Surrogate
 
-MODEL = "model"
-BLOCK = 131_072
+FORMAT = 2
+FOLDER, SCORES, REPORT = "evaluation", "scores.json", "report.html"
+# Cases that are listed as the worst of each field.
+LISTED = 5
 
 
 def evaluate(
@@ -36,9 +33,11 @@ def evaluate(
     device: str = "auto",
     chunk: int | None = None,
     near: float | None = None,
+    tie: float | None = None,
+    pictures: int = 3,
     out: Path | None = None,
 ) -> dict[str, Any]:
-    """Score a trained surrogate on every point of every case of a split.
+    """Score a trained surrogate on every point of every case of a split, and write a report to share.
 
     The surrogate sees what it would see of a new geometry: the body, the condition, and anchors that it lays itself.
     Errors are those of the values in the unit of the files, each point counted once; `weighted` counts each by its
@@ -50,17 +49,22 @@ def evaluate(
         run: folder of a training run, one of its checkpoints, or `runs:/ID`.
         store: where the cases are; by default the store it was trained on.
         split: which cases.
-        draws: anchor draws to average over.
+        draws: anchor draws to average over; with several, their spread is set against the error.
         seed: decides the anchors.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         chunk: places at once; by default from free memory.
         near: distance from the wall [m]; by default, for each case, the radius of the sphere (in the plane the circle)
             with the body's volume (area).
-        out: file for the scores; by default `scores_SPLIT.json` in the folder of the run, if `run` is one.
+        tie: two designs whose true force coefficients differ by no more are not told apart; by default what the
+            settings of the forces tolerate between a reported coefficient and an integrated one.
+        pictures: how many of the worst cases the report shows; the surfaces and volumes they were prepared from are
+            read for it.
+        out: folder for `scores.json` and `report.html`; by default `evaluation/SPLIT` in the folder of the run, with
+            the number of draws and the seed in its name where they are not 1 and 0. A checkpoint or `runs:/ID` has no
+            folder: nothing is written without `out`.
 
     Returns:
-        `fields` with, for each, means over the cases of the scores and of the baselines' relative L2; `cases`;
-        `per_case` with the same for each; `forces` where the surface has pressure; and the settings.
+        What `scores.json` holds; the README of `pipelines` tells the keys.
 
     Raises:
         ValueError: the split has no cases, or the store holds other fields than the surrogate was trained on.
@@ -72,259 +76,196 @@ def evaluate(
     surrogate = load_surrogate(run, device=pick_device(device))
     opened = Store(_store_path(surrogate, store))
     names = _cases(opened, surrogate, split)
-    baselines = Baselines(opened, surrogate)
-    per_case = {
-        name: _score(surrogate, opened.case(name), baselines, draws=draws, seed=seed, chunk=chunk, near=near)
-        for name in names
-    }
+    baselines = Baselines(StoredCases(opened, surrogate), surrogate)
+    how = How(draws=draws, seed=seed, chunk=chunk, near=near)
+    per_case = {name: score(surrogate, opened.case(name), baselines, how) for name in names}
+    forces = {name: case.pop("forces") for name, case in per_case.items()}
+    if tie is None:
+        tie = 0.0 if surrogate.spec.forces is None else surrogate.spec.forces.tolerance
     scores = {
+        "format": FORMAT,
         "run": str(run),
         "checkpoint": checkpoint.name,
+        "checkpoint_sha256": sha256(checkpoint / "manifest.json"),
         "store": str(opened.path),
         "store_digest": opened.digest,
         "split": split,
         "draws": draws,
         "seed": seed,
-        "fields": {
-            field: _mean([case["fields"][field] for case in per_case.values() if field in case["fields"]])
-            for field in _field_names(surrogate, per_case)
-        },
-        "forces": _mean_forces({name: case.pop("forces") for name, case in per_case.items()}),
+        "near": near,
+        "space": list(surrogate.spec.space),
+        "trained": _trained(checkpoint, surrogate),
+        "fields": {field: _field(field, per_case) for field in _field_names(surrogate, per_case)},
+        "histogram_edges": EDGES.tolist(),
+        "forces": _mean_forces(forces, tie),
         "cases": names,
+        "sources": {name: source(opened.case(name).entry) for name in names},
         "per_case": per_case,
-        "seconds": time.perf_counter() - started,
     }
+    for case in per_case.values():
+        for entry in case["fields"].values():
+            del entry["histogram"]
+    scores["seconds"] = time.perf_counter() - started
     folder = Path(run)
     if out is None and (folder / "checkpoints").is_dir():
-        out = folder / f"scores_{split}.json"
+        out = folder / FOLDER / folder_name(split, draws, seed)
     if out is not None:
-        write_json(out, scores)
-        tracking.record(checkpoint.parents[1], _metrics(scores), [out])
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / SCORES, scores)
+        tracking.record(checkpoint.parents[1], _metrics(scores), [out / SCORES])
     return scores
+
+
+def folder_name(split: str, draws: int, seed: int) -> str:
+    """Name the folder of an evaluation, so that one does not take the place of another."""
+    return split + (f"_draws{draws}" if draws != 1 else "") + (f"_seed{seed}" if seed else "")
+
+
+def source(entry: Mapping[str, Any]) -> str:
+    """Tell what a case of a store was prepared from: equal where the simulations are the same files."""
+    found = sorted(each["sha256"] for each in entry.get("sources", {}).values())
+    return " ".join(found) or str(entry["sha256"])
 
 
 def _metrics(scores: Mapping[str, Any]) -> dict[str, float]:
     """Name the scores that a tracker compares runs by."""
-    metrics = {}
+    metrics: dict[str, float | None] = {}
     for field, entry in scores["fields"].items():
+        where = f"{scores['split']}/{field}"
         for name in ("relative_l2", "rmse", "r2"):
-            metrics[f"{scores['split']}/{field}/{name}"] = entry[name]
+            metrics[f"{where}/{name}"] = entry[name]
+        metrics[f"{where}/weighted_relative_l2"] = entry["weighted"]["relative_l2"]
         for name, value in entry["baselines"].items():
-            metrics[f"{scores['split']}/{field}/{name}"] = value
-    for name, entry in (scores["forces"] or {}).get("coefficients", {}).items():
-        metrics[f"{scores['split']}/{name}/mean_absolute_error"] = entry["mean_absolute_error"]
+            metrics[f"{where}/{name}"] = value
+        for name in ("ratio", "correlation", "coverage"):
+            metrics[f"{where}/spread_{name}"] = entry.get("calibration", {}).get(name)
+    for name, entry in coefficients_of(scores).items():
+        for key in ("mean_absolute_error", "largest_error", "mean_error", "r2", "rank", "sign_accuracy"):
+            metrics[f"{scores['split']}/{name}/{key}"] = entry[key]
+        for baseline, judged in entry["baselines"].items():
+            if judged is not None:
+                metrics[f"{scores['split']}/{name}/{baseline}"] = judged["mean_absolute_error"]
     return {name: value for name, value in metrics.items() if value is not None}
 
 
+# --- The table
+
+
 def render(scores: Mapping[str, Any]) -> str:
-    """Set the scores as a table: relative L2 in per cent, of the surrogate and of the baselines."""
-    header: tuple[str, ...] = (
-        "field",
-        "points",
-        "surrogate",
-        *(name.replace("_", " ") for name in NAMES),
-        "R²",
-        "RMSE",
-    )
-    rows: list[tuple[str, ...]] = [header]
+    """Set the scores as a few short tables, beside the baselines."""
+    names = [name.replace("_", " ") for name in NAMES]
+    count = len(scores["cases"])
+    rows: list[Sequence[str]] = [("field", "points", MODEL, *names, "R²", "RMSE")]
     for field, entry in scores["fields"].items():
-        for label, part in _parts(entry):
-            baselines = part.get("baselines", {})
+        for label, part in shown_parts(entry):
             rows.append(
                 (
                     field if label == "all" else "",
                     label,
                     _per_cent(part["relative_l2"]),
-                    *(_per_cent(baselines.get(name)) for name in NAMES),
-                    "–" if part.get("r2") is None else f"{part['r2']:.4f}",
-                    "–" if part.get("rmse") is None else f"{part['rmse']:.4g} {entry['unit']}",
+                    *(_per_cent(part["baselines"][name]) for name in NAMES),
+                    "–" if part["r2"] is None else f"{part['r2']:.4f}",
+                    "–" if part["rmse"] is None else f"{part['rmse']:.4g} {entry['unit']}",
                 )
             )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    lines = [
-        "  ".join(cell.ljust(width) if column < 2 else cell.rjust(width) for column, (cell, width) in enumerate(pair))
-        for pair in (list(zip(row, widths, strict=True)) for row in rows)
-    ]
-    lines.insert(1, "─" * len(lines[0]))
-    lines.insert(0, f"Relative L2, mean over {len(scores['cases'])} cases of the split {scores['split']}:")
+    lines = [f"Relative L2, mean over {count} cases of the split {scores['split']}:", *table(rows, left=2)]
     for field, entry in scores["fields"].items():
         for name, reason in entry.get("reasons", {}).items():
             lines.append(f"{field}: no {name.replace('_', ' ')}: {reason}")
-    for name, entry in (scores["forces"] or {}).get("coefficients", {}).items():
-        lines.append(
-            f"{name.replace('_', ' ')}: mean absolute error {entry['mean_absolute_error']:.5f}, "
-            f"truth from {entry['lowest']:.4f} to {entry['highest']:.4f}"
+    if judged := coefficients_of(scores):
+        rows = [("coefficient", "by", "mean |error|", "largest", "bias", "R²", "rank", "pairs in order")]
+        for name, entry in judged.items():
+            for who, part in ((MODEL, entry), *entry["baselines"].items()):
+                if part is not None:
+                    rows.append((name.replace("_", " ") if who == MODEL else "", who.replace("_", " "), *_judged(part)))
+        low, high = ([f"{entry[key]:.4f}" for entry in judged.values()] for key in ("lowest", "highest"))
+        spans = ", ".join(
+            f"{name.replace('_', ' ')} {span[0]} to {span[1]}"
+            for name, span in zip(judged, zip(low, high, strict=True), strict=True)
         )
+        lines += ["", f"Coefficients over {count} cases, in truth {spans}:", *table(rows, left=2)]
+    lines += ["", "Worst cases, and where in them:"]
+    rows = [("field", "case", "relative L2", f"at ({', '.join(scores['space'])}) [m]", "in body lengths", "|error|")]
+    for field, entry in scores["fields"].items():
+        worst = entry["worst_cases"][0]
+        rows.append(
+            (
+                field,
+                worst["case"],
+                _per_cent(worst["relative_l2"]),
+                _vector(worst["position"]),
+                _vector(worst["position_in_body_lengths"]),
+                f"{worst['error']:.4g} {entry['unit']}",
+            )
+        )
+    lines += table(rows, left=2)
+    if scores["draws"] > 1:
+        rows = [("field", "rms error", "rms spread", "ratio", "correlation", "within ±2 spread", "rank of cases")]
+        for field, entry in scores["fields"].items():
+            told = entry["calibration"]
+            rows.append(
+                (
+                    field,
+                    *(f"{told[name]:.4g} {entry['unit']}" for name in ("rms_error", "rms_spread")),
+                    *(_number(told[name]) for name in ("ratio", "correlation")),
+                    _per_cent(told["coverage"]),
+                    _number(told["rank_of_cases"]),
+                )
+            )
+        lines += ["", f"Error against the spread over {scores['draws']} anchor draws:", *table(rows, left=1)]
     return "\n".join(lines)
 
 
-# --- One case
+def _judged(part: Mapping[str, Any]) -> list[str]:
+    decided = part["pairs"] - part["ties"]
+    return [
+        f"{part['mean_absolute_error']:.5f}",
+        f"{part['largest_error']:.5f}",
+        f"{part['mean_error']:+.5f}",
+        _number(part["r2"]),
+        _number(part["rank"]),
+        f"{part['right']} of {decided}" + (f" ({part['ties']} ties)" if part["ties"] else ""),
+    ]
 
 
-@dataclass(frozen=True)
-class View:
-    """One way to look at the errors of a field: which points, weighted or not, against which reference."""
-
-    path: tuple[str, ...]
-    region: str | None = None
-    weighted: bool = False
-    disturbance: bool = False
-
-
-VIEWS = (
-    View(()),
-    View(("weighted",), weighted=True),
-    View(("near_wall",), region="near_wall"),
-    View(("far",), region="far"),
-    View(("disturbance",), disturbance=True),
-    View(("disturbance", "near_wall"), region="near_wall", disturbance=True),
-    View(("disturbance", "far"), region="far", disturbance=True),
-)
+def table(rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
+    """Set rows as lines, under a header and a rule; the first `left` columns flush left, the others right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column < left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return [lines[0], "─" * max(map(len, lines)), *lines[1:]]
 
 
-def _score(
-    surrogate: Surrogate,
-    case: StoredCase,
-    baselines: Baselines,
-    *,
-    draws: int,
-    seed: int,
-    chunk: int | None,
-    near: float | None,
-) -> dict[str, Any]:
-    spec = surrogate.spec
-    vertices, triangles = case.geometry()
-    reach = near_reach(vertices, triangles, spec.axes, spec.symmetry_axis) if near is None else near
-    body = shape(Mesh.from_triangles(vertices, triangles, source=f"the geometry of {case.name}"), spec)
-    candidates, _ = body.surface_sites("cell")
-    surface = {branch: candidates for branch, kind in spec.kinds.items() if kind == "surface"}
-    ensemble = Ensemble(
-        surrogate, surface, body.vertices, body.triangles, case.parameters, draws=draws, seed=seed, chunk=chunk
-    )
-    result: dict[str, Any] = {"near_wall_distance": reach, "fields": {}}
-    predicted, truth = [], []
-    for branch in spec.fields:
-        if not case.count(branch):
-            continue
-        weights, reasons = baselines.weights(case, branch)
-        sums: dict[tuple[str, View, str], list[Errors]] = defaultdict(list)
-        for block, sites in _blocks(case, branch, list(spec.fields[branch])):
-            answers = {MODEL: ensemble.decode(branch, sites)[0]}
-            answers |= baselines.predict(case, branch, sites.position, weights)
-            _accumulate(sums, case, branch, block, sites, answers, regions(sites.distance, reach))
-            if spec.kinds[branch] == "surface" and PRESSURE in spec.fields[branch]:
-                truth.append(_force(surrogate, sites, block, ensemble.parameters))
-                predicted.append(_force(surrogate, sites, answers[MODEL], ensemble.parameters))
-        for name, field in spec.fields[branch].items():
-            entry = _entry({key[1:]: errors for key, errors in sums.items() if key[0] == name})
-            result["fields"][f"{branch}_{name}"] = {"unit": field.unit, "points": case.count(branch), **entry}
-            if reasons:
-                result["fields"][f"{branch}_{name}"]["reasons"] = reasons
-    result["forces"] = _compare(surrogate, truth, predicted, ensemble.parameters) if truth else None
-    return result
+def shown_parts(entry: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Pick what a reader wants first: all points, weighted, and near the wall (of the disturbance, where there is)."""
+    yield "all", entry
+    yield "weighted", entry["weighted"]
+    if "near_wall" in entry.get("disturbance", {}):
+        yield "disturbance near wall", entry["disturbance"]["near_wall"]
+    elif "near_wall" in entry:
+        yield "near wall", entry["near_wall"]
 
 
-def _accumulate(
-    sums: dict[tuple[str, View, str], list[Errors]],
-    case: StoredCase,
-    branch: str,
-    block: Mapping[str, np.ndarray],
-    sites: Sites,
-    answers: Mapping[str, Mapping[str, np.ndarray]],
-    parts: Mapping[str, np.ndarray],
-) -> None:
-    for name in next(iter(answers.values())):
-        _, free_stream = case.scale(branch, name)
-        for view in VIEWS:
-            if (view.region and view.region not in parts) or (view.disturbance and not free_stream.any()):
-                continue
-            mask = parts[view.region] if view.region else slice(None)
-            weight = sites.measure[mask] if view.weighted and sites.measure is not None else None
-            shift = free_stream if view.disturbance else 0.0
-            for who, values in answers.items():
-                errors = Errors.of(
-                    block[name][mask].astype(np.float64) - shift, values[name][mask].astype(np.float64) - shift, weight
-                )
-                sums[name, view, who].append(errors)
+def coefficients_of(scores: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the judged force coefficients by name; none where there are no forces."""
+    return (scores["forces"] or {}).get("coefficients", {})
 
 
-def _entry(sums: Mapping[tuple[View, str], list[Errors]]) -> dict[str, Any]:
-    """Nest the scores of one field: those of all points outermost, each other view under its name."""
-    entry: dict[str, Any] = {}
-    for view in VIEWS:
-        if (view, MODEL) not in sums:
-            continue
-        place = entry
-        for key in view.path:
-            place = place.setdefault(key, {})
-        place |= sum(sums[view, MODEL][1:], sums[view, MODEL][0]).scores()
-        place["baselines"] = {
-            name: sum(errors[1:], errors[0]).relative_l2 if (errors := sums.get((view, name))) else None
-            for name in NAMES
-        }
-    return entry
+def _per_cent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2f} %"
 
 
-def _blocks(case: StoredCase, branch: str, fields: list[str]) -> Iterator[tuple[dict[str, np.ndarray], Sites]]:
-    for start in range(0, case.count(branch), BLOCK):
-        block = case.read(branch, start, min(start + BLOCK, case.count(branch)))
-        sites = Sites(block["position"], block.get("normal"), block.get("distance"), block["measure"])
-        yield {name: block[name] for name in fields}, sites
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
-# --- Forces
-
-
-def _force(
-    surrogate: Surrogate, sites: Sites, values: Mapping[str, np.ndarray], parameters: Mapping[str, float]
-) -> Float[np.ndarray, "2 3"]:
-    """Pressure and friction part of the force on some cells."""
-    axes = surrogate.spec.axes
-    assert sites.normal is not None
-    assert sites.measure is not None
-    area_vector = in_space(sites.normal * sites.measure[:, None], axes)
-    shear = in_space(values[SHEAR], axes) if SHEAR in values else None
-    part = integrate(area_vector, values[PRESSURE][:, 0], shear, surrogate.spec.conventions, parameters)
-    return np.stack([part.pressure, part.friction])
-
-
-def _compare(
-    surrogate: Surrogate,
-    truth: list[np.ndarray],
-    predicted: list[np.ndarray],
-    parameters: Mapping[str, float],
-) -> dict[str, Any]:
-    spec = surrogate.spec
-    empty = integrate(np.zeros((0, 3)), np.zeros(0), None, spec.conventions, parameters)
-    both = {}
-    for key, parts in (("truth", truth), ("predicted", predicted)):
-        pressure, friction = np.sum(parts, axis=0)
-        forces = type(empty)(pressure, friction, empty.unit, empty.density, empty.extent)
-        both[key] = forces.to_dict()
-        if spec.forces is not None:
-            both[key] |= coefficients(forces, spec.forces, parameters).to_dict()
-    return both
-
-
-def _mean_forces(per_case: Mapping[str, dict[str, Any] | None]) -> dict[str, Any] | None:
-    known = {name: forces for name, forces in per_case.items() if forces is not None}
-    if not known:
-        return None
-    result: dict[str, Any] = {"cases": known}
-    names = [name for name in ("drag_coefficient", "lift_coefficient") if name in next(iter(known.values()))["truth"]]
-    result["coefficients"] = {}
-    for name in names:
-        truth = np.array([forces["truth"][name] for forces in known.values()])
-        error = np.array([forces["predicted"][name] for forces in known.values()]) - truth
-        result["coefficients"][name] = {
-            "mean_absolute_error": float(np.abs(error).mean()),
-            "largest_error": float(np.abs(error).max()),
-            "mean_error": float(error.mean()),
-            "lowest": float(truth.min()),
-            "highest": float(truth.max()),
-            "r2": float(1 - (error @ error) / spread) if (spread := float(truth.var() * len(truth))) > 0 else None,
-        }
-    return result
+def _vector(values: Sequence[float]) -> str:
+    return "(" + ", ".join(f"{value:.4g}" for value in values) + ")"
 
 
 # --- Summing up
@@ -358,12 +299,63 @@ def _field_names(surrogate: Surrogate, per_case: Mapping[str, Any]) -> list[str]
     return [name for name in names if name in present]
 
 
+def _trained(checkpoint: Path, surrogate: Surrogate) -> dict[str, Any]:
+    """Tell what was trained on what, as far as the checkpoint and its run know."""
+    from pipelines.checkpoints import load
+
+    loaded, spec = load(checkpoint), surrogate.spec
+    described = checkpoint.parents[1] / "environment.json"
+    known = json.loads(described.read_text(encoding="utf-8")) if described.exists() else {}
+    settings = dict(loaded.state.get("settings", {}))
+    seed = settings.pop("training.seed", None)
+    return {
+        "operator": spec.operator["kind"],
+        "parameters": sum(tensor.numel() for tensor in loaded.weights.values()),
+        "step": json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))["step"],
+        "seconds": loaded.state.get("seconds"),
+        "seed": None if seed is None else int(seed),
+        "settings": settings,
+        "store": spec.source.get("store"),
+        "store_digest": spec.source.get("digest"),
+        "splits": spec.source.get("splits"),
+        "conditions": list(spec.conditions),
+        "versions": spec.versions,
+        "device": known.get("gpu") or known.get("device"),
+        "code": known.get("code"),
+    }
+
+
+def _field(field: str, per_case: Mapping[str, Any]) -> dict[str, Any]:
+    """Sum a field up over the cases that have it."""
+    entries = {name: case["fields"][field] for name, case in per_case.items() if field in case["fields"]}
+    result = _mean(list(entries.values()))
+    histograms = [entry["histogram"] for entry in entries.values()]
+    result["histogram"] = {
+        who: np.sum([each[who] for each in histograms if who in each], axis=0).tolist() for who in histograms[0]
+    }
+    by_error = sorted(entries, key=lambda name: -(entries[name]["relative_l2"] or 0.0))
+    result["worst_cases"] = [
+        {"case": name, "relative_l2": entries[name]["relative_l2"], **entries[name]["worst"]}
+        for name in by_error[:LISTED]
+    ]
+    if "calibration" in result:
+        told = [entry["calibration"] for entry in entries.values()]
+        pairs = [np.array([each[key] for each in told]) for key in ("rms_spread", "rms_error")]
+        result["calibration"]["rank_of_cases"] = rank(*pairs)
+        result["draws"] = [
+            mean_of([entry["draws"][n] for entry in entries.values()]) for n in range(len(result["draws"]))
+        ]
+    return result
+
+
 def _mean(entries: list[dict[str, Any]]) -> dict[str, Any]:
     """Average nested scores key by key; texts, and reasons, are taken from the first."""
     mean: dict[str, Any] = {}
     for key in entries[0]:
         values = [entry[key] for entry in entries if key in entry]
-        if key == "reasons" or isinstance(values[0], str):
+        if key in ("worst", "histogram"):
+            continue
+        if key == "reasons" or isinstance(values[0], str | list):
             mean[key] = values[0]
         elif isinstance(values[0], dict):
             mean[key] = _mean(values)
@@ -374,14 +366,20 @@ def _mean(entries: list[dict[str, Any]]) -> dict[str, Any]:
     return mean
 
 
-def _parts(entry: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    yield "all", entry
-    for name in ("weighted", "near_wall", "far", "disturbance"):
-        if name in entry:
-            yield name.replace("_", " "), entry[name]
-    if "near_wall" in entry.get("disturbance", {}):
-        yield "disturbance near wall", entry["disturbance"]["near_wall"]
-
-
-def _per_cent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.2f} %"
+def _mean_forces(per_case: Mapping[str, dict[str, Any] | None], tie: float) -> dict[str, Any] | None:
+    known = {name: forces for name, forces in per_case.items() if forces is not None}
+    if not known:
+        return None
+    result: dict[str, Any] = {"cases": known, "coefficients": {}}
+    for name in (each for each in next(iter(known.values()))["truth"] if each.endswith("_coefficient")):
+        truth = np.array([forces["truth"][name] for forces in known.values()])
+        predicted = np.array([forces["predicted"][name] for forces in known.values()])
+        judged = parity(truth, predicted, tie=tie)
+        judged["baselines"] = {}
+        for baseline in NAMES:
+            told = [forces["baselines"][baseline] for forces in known.values()]
+            judged["baselines"][baseline] = (
+                None if None in told else parity(truth, np.array([each[name] for each in told]), tie=tie)
+            )
+        result["coefficients"][name] = judged
+    return result

@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from pipelines.bodies import measure_body
 from pipelines.forces import is_half
+
+# Edges of the histograms of errors, in standard deviations of a field over training: four bins a decade.
+EDGES = np.logspace(-5, 2, 29)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +90,174 @@ class Errors:
 def total(errors: list[Errors]) -> Errors:
     """Sum the errors of at least one chunk."""
     return reduce(Errors.__add__, errors)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Sums that tell how the spread over anchor draws goes with the error; `a + b` is that of the points of both.
+
+    Attributes:
+        points: how many.
+        values: points times components.
+        error, spread: sums over the points of the length of each.
+        error_square, spread_square, product: sums over the points of the squares and of the product of the lengths.
+        covered: values whose error is at most twice their spread.
+    """
+
+    points: int
+    values: int
+    error: float
+    spread: float
+    error_square: float
+    spread_square: float
+    product: float
+    covered: int
+
+    @classmethod
+    def of(
+        cls, error: Shaped[np.ndarray, "point component"], spread: Shaped[np.ndarray, "point component"]
+    ) -> "Calibration":
+        """Sum up errors of a mean over draws, and standard deviations of single draws, at some points."""
+        error, spread = np.abs(np.asarray(error, np.float64)), np.asarray(spread, np.float64)
+        off, wide = (np.linalg.norm(each, axis=1) for each in (error, spread))
+        return cls(
+            points=len(error),
+            values=error.size,
+            error=float(off.sum()),
+            spread=float(wide.sum()),
+            error_square=float(off @ off),
+            spread_square=float(wide @ wide),
+            product=float(off @ wide),
+            covered=int((error <= 2 * spread).sum()),
+        )
+
+    def __add__(self, other: "Calibration") -> "Calibration":
+        return Calibration(
+            *(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True))
+        )
+
+    def scores(self) -> dict[str, float | None]:
+        """Give what a user reads.
+
+        Returns:
+            `rms_error` and `rms_spread` in the unit of the field; their `ratio`, which for M draws is √(1 + 1/M) where
+            the truth might have been one more draw, and larger where anchors are not the main source of error;
+            `correlation` over the points of the lengths of error and spread; `coverage`, the part of the values with an
+            error of at most twice the spread. What is not defined is `None`.
+        """
+        if self.points == 0:
+            return dict.fromkeys(("rms_error", "rms_spread", "ratio", "correlation", "coverage"))
+        rms = [float(np.sqrt(square / self.points)) for square in (self.error_square, self.spread_square)]
+        means = self.error / self.points, self.spread / self.points
+        variances = [each**2 - mean**2 for each, mean in zip(rms, means, strict=True)]
+        # Variances this small beside the squares they are differences of are rounding.
+        varies = all(variance > 1e-12 * each**2 for variance, each in zip(variances, rms, strict=True))
+        covariance = self.product / self.points - means[0] * means[1]
+        return {
+            "rms_error": rms[0],
+            "rms_spread": rms[1],
+            "ratio": rms[0] / rms[1] if rms[1] > 0 else None,
+            "correlation": float(covariance / np.sqrt(variances[0] * variances[1])) if varies else None,
+            "coverage": self.covered / self.values,
+        }
+
+
+def parity(
+    truth: Shaped[np.ndarray, " case"], prediction: Shaped[np.ndarray, " case"], *, tie: float = 0.0
+) -> dict[str, Any]:
+    """Judge one predicted number a case, such as a drag coefficient: its errors, and whether it ranks the cases.
+
+    Args:
+        truth: of each case.
+        prediction: of each case.
+        tie: two cases whose truths differ by no more than this are not told apart, and their pair does not count.
+
+    Returns:
+        `mean_error` (prediction − truth), `mean_absolute_error`, `largest_error` (absolute), `r2`, Spearman's `rank`
+        correlation; of all `pairs` of cases, those that are `ties`, those whose difference has the `right` sign, and
+        `sign_accuracy`, the part these are of the pairs that are no ties; and `tie`, `lowest` and `highest` truth.
+        What is not defined, such as the rank of a single case, is `None`.
+    """
+    truth, prediction = (np.asarray(each, np.float64) for each in (truth, prediction))
+    error = prediction - truth
+    spread = float(np.square(truth - truth.mean()).sum())
+    first, second = np.triu_indices(len(truth), 1)
+    difference = truth[first] - truth[second]
+    counts = np.abs(difference) > tie
+    right = np.sign(prediction[first] - prediction[second])[counts] == np.sign(difference[counts])
+    return {
+        "mean_error": float(error.mean()),
+        "mean_absolute_error": float(np.abs(error).mean()),
+        "largest_error": float(np.abs(error).max()),
+        "r2": float(1 - error @ error / spread) if spread > 0 else None,
+        "rank": rank(truth, prediction),
+        "pairs": len(first),
+        "ties": int((~counts).sum()),
+        "right": int(right.sum()),
+        "sign_accuracy": float(right.mean()) if len(right) else None,
+        "tie": float(tie),
+        "lowest": float(truth.min()),
+        "highest": float(truth.max()),
+    }
+
+
+def rank(first: Shaped[np.ndarray, " case"], second: Shaped[np.ndarray, " case"]) -> float | None:
+    """Compute Spearman's rank correlation; `None` where there are fewer than two cases or one side is constant."""
+    from scipy.stats import spearmanr
+
+    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return None
+    return float(spearmanr(first, second)[0])  # type: ignore[arg-type]
+
+
+def histogram(error: Shaped[np.ndarray, "point component"], scale: float) -> Int[np.ndarray, " bin"]:
+    """Count the points by the length of their error over `scale`, between `EDGES`; what lies beyond is in the last."""
+    length = np.linalg.norm(np.asarray(error, np.float64), axis=1) / scale
+    return np.histogram(np.clip(length, EDGES[0], EDGES[-1]), EDGES)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Worst:
+    """The point where a field is furthest off.
+
+    Attributes:
+        error: length of the difference there, in the unit of the field.
+        position: where [m].
+        truth, predicted: components, in the unit of the field.
+        distance: from the wall [m], in a volume.
+    """
+
+    error: float
+    position: Shaped[np.ndarray, " space"]
+    truth: Shaped[np.ndarray, " component"]
+    predicted: Shaped[np.ndarray, " component"]
+    distance: float | None
+
+    @classmethod
+    def of(
+        cls,
+        position: Shaped[np.ndarray, "point space"],
+        truth: Shaped[np.ndarray, "point component"],
+        predicted: Shaped[np.ndarray, "point component"],
+        distance: Shaped[np.ndarray, " point"] | None = None,
+    ) -> "Worst":
+        """Find it among some points."""
+        error = np.linalg.norm(np.asarray(predicted, np.float64) - truth, axis=1)
+        index = int(np.argmax(error))
+        away = None if distance is None else float(distance[index])
+        return cls(float(error[index]), position[index], truth[index], predicted[index], away)
+
+    def to_dict(self, centre: Float[np.ndarray, " space"], length: float) -> dict[str, Any]:
+        """Give plain numbers; the position also from the centre of the body in body lengths."""
+        position = np.asarray(self.position, np.float64)
+        return {
+            "error": self.error,
+            "position": position.tolist(),
+            "position_in_body_lengths": ((position - centre) / length).tolist(),
+            "wall_distance": self.distance,
+            "truth": np.asarray(self.truth, np.float64).tolist(),
+            "predicted": np.asarray(self.predicted, np.float64).tolist(),
+        }
 
 
 def regions(distance: Shaped[np.ndarray, " point"] | None, reach: float) -> dict[str, Bool[np.ndarray, " point"]]:

@@ -2,8 +2,19 @@ import numpy as np
 import pytest
 from stokes_store import build_store, experiment
 
-from meshes.stores import Store
-from pipelines.baselines import NAMES, PENALTIES, Baselines, Descriptors, Ridge, nearest, surface_moments
+from meshes.stores import Store, StoredCase
+from pipelines.baselines import (
+    NAMES,
+    PENALTIES,
+    Baselines,
+    Descriptors,
+    Ridge,
+    StoredCases,
+    describe,
+    nearest,
+    place,
+    surface_moments,
+)
 from pipelines.generate.stokes import icosphere
 from pipelines.specification import Units
 from pipelines.specify import specify
@@ -25,30 +36,37 @@ def baselines(store: Store) -> Baselines:
         conventions=config.data.conventions,
         forces=None,
     )
-    return Baselines(store, Units(spec))
+    return Baselines(StoredCases(store, Units(spec)), Units(spec))
 
 
-def answers(baselines: Baselines, case_name: str, branch: str, rows: slice = slice(None)) -> dict:
-    case = baselines.store.case(case_name)
-    weights, reasons = baselines.weights(case, branch)
+def described(baselines: Baselines, case: StoredCase) -> Descriptors:
+    return describe(baselines.units, *case.geometry(), case.parameters)
+
+
+def places(baselines: Baselines, case: StoredCase, branch: str) -> np.ndarray:
+    return place(baselines.units, *case.geometry(), case.read(branch, names=["position"])["position"])
+
+
+def answers(baselines: Baselines, case: StoredCase, branch: str, rows: slice = slice(None)) -> dict:
+    weights, reasons = baselines.weights(described(baselines, case), branch)
     assert not reasons
-    position = case.read(branch, names=["position"])["position"][rows]
-    return baselines.predict(case, branch, position, weights)
+    return baselines.predict(places(baselines, case, branch)[rows], branch, weights)
 
 
-def test_a_training_case_is_its_own_nearest(baselines: Baselines) -> None:
-    name = baselines.names[2]
-    truth = baselines.store.case(name).read("volume")
-    found = answers(baselines, name, "volume")["nearest_case"]
+def test_a_training_case_is_its_own_nearest(store: Store, baselines: Baselines) -> None:
+    case = store.case(store.splits["training"][2])
+    truth = case.read("volume")
+    found = answers(baselines, case, "volume")["nearest_case"]
     for field in ("velocity", "vorticity"):
-        np.testing.assert_allclose(found[field], truth[field], rtol=1e-5, atol=1e-6)
+        scale, free_stream = case.scale("volume", field)
+        np.testing.assert_allclose(found[field] * scale + free_stream, truth[field], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("branch", ["surface", "volume"])
-def test_chunks_change_nothing(baselines: Baselines, branch: str) -> None:
-    name = baselines.store.splits["test"][0]
-    whole = answers(baselines, name, branch)
-    part = answers(baselines, name, branch, slice(40, 90))
+def test_chunks_change_nothing(store: Store, baselines: Baselines, branch: str) -> None:
+    case = store.case(store.splits["test"][0])
+    whole = answers(baselines, case, branch)
+    part = answers(baselines, case, branch, slice(40, 90))
     assert set(whole) == set(NAMES)
     for baseline, fields in whole.items():
         for field, values in fields.items():
@@ -56,29 +74,27 @@ def test_chunks_change_nothing(baselines: Baselines, branch: str) -> None:
             np.testing.assert_allclose(part[baseline][field], values[40:90], rtol=1e-12)
 
 
-def test_the_mean_field_is_the_mean_of_nearest_points(baselines: Baselines) -> None:
-    name = baselines.store.splits["test"][0]
-    case = baselines.store.case(name)
-    position = case.read("surface", names=["position"])["position"][:7]
-    equal = np.full(len(baselines.names), 1 / len(baselines.names))
-    mean = baselines.predict(case, "surface", position, {"mean_field": dict.fromkeys(("pressure", "shear"), equal)})
-    each = []
-    for index in range(len(baselines.names)):
-        one = np.zeros(len(baselines.names))
-        one[index] = 1
-        each.append(baselines.predict(case, "surface", position, {"x": dict.fromkeys(("pressure", "shear"), one)})["x"])
+def test_the_mean_field_is_the_mean_of_nearest_points(store: Store, baselines: Baselines) -> None:
+    position = places(baselines, store.case(store.splits["test"][0]), "surface")[:7]
+    count = len(store.splits["training"])
+
+    def answer(weights: np.ndarray) -> dict:
+        return baselines.predict(position, "surface", {"x": dict.fromkeys(("pressure", "shear"), weights)})["x"]
+
+    mean, each = answer(np.full(count, 1 / count)), [answer(one) for one in np.eye(count)]
     for field in ("pressure", "shear"):
-        np.testing.assert_allclose(mean["mean_field"][field], np.mean([values[field] for values in each], axis=0))
+        np.testing.assert_allclose(mean[field], np.mean([values[field] for values in each], axis=0))
 
 
 def test_too_few_cases_say_why(store: Store, baselines: Baselines, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = Baselines(store, baselines.units)
+    target = described(baselines, store.case(store.splits["test"][0]))
+    few = StoredCases(store, baselines.units)
     monkeypatch.setattr(few, "names", few.names[:2])
-    weights, reasons = few.weights(store.case(store.splits["test"][0]), "surface")
+    weights, reasons = Baselines(few, baselines.units).weights(target, "surface")
     assert set(weights) == {"nearest_case", "mean_field"}
-    assert reasons == {"ridge": "a regression needs three training cases, there are 2"}
+    assert reasons == dict.fromkeys(("ridge", "quadratic"), "a regression needs three training cases, there are 2")
     monkeypatch.setattr(few, "names", [])
-    assert set(few.weights(store.case(store.splits["test"][0]), "surface")[1]) == set(NAMES)
+    assert set(Baselines(few, baselines.units).weights(target, "surface")[1]) == set(NAMES)
 
 
 def test_ridge_weights_are_those_of_the_regression() -> None:
@@ -109,6 +125,32 @@ def test_ridge_finds_what_is_linear_and_ignores_noise() -> None:
     )
     noise = rng.normal(size=(20, 500))
     np.testing.assert_allclose(Ridge(features).weights(new, noise), 1 / 20, atol=0.02)
+
+
+def test_a_quadratic_regression_finds_what_is_quadratic() -> None:
+    rng = np.random.default_rng(5)
+    features = rng.uniform(-1, 1, size=(40, 2))
+
+    def values(each: np.ndarray) -> np.ndarray:
+        x, y = each[..., 0], each[..., 1]
+        return np.stack([x * y, 1 + x - y**2, 3 * x**2 + 2 * y], axis=-1)
+
+    new = np.array([0.4, -0.7])
+    weights = Ridge(features, quadratic=True).weights(new, values(features))
+    assert weights.sum() == pytest.approx(1)
+    np.testing.assert_allclose(weights @ values(features), values(new), atol=1e-3)
+    linear = Ridge(features).weights(new, values(features)) @ values(features)
+    assert np.abs(linear - values(new)).max() > 0.1
+
+
+@pytest.mark.parametrize("quadratic", [False, True])
+def test_regressions_do_not_depend_on_the_units_of_descriptors(quadratic: bool) -> None:
+    rng = np.random.default_rng(6)
+    features, values, new = rng.normal(size=(9, 3)), rng.normal(size=(9, 5)), rng.normal(size=3)
+    scale, offset = np.array([1e-3, 5.0, 1e4]), np.array([2.0, -1.0, 1e3])
+    plain = Ridge(features, quadratic=quadratic).weights(new, values)
+    scaled = Ridge(features * scale + offset, quadratic=quadratic).weights(new * scale + offset, values)
+    np.testing.assert_allclose(scaled, plain, rtol=1e-6, atol=1e-9)
 
 
 def test_the_penalty_has_the_smallest_leave_one_out_error() -> None:
