@@ -97,6 +97,20 @@ def generate(
 
 
 @app.command()
+def init(
+    paths: Annotated[list[str], typer.Argument(help="A folder of cases, case folders, files, or patterns in quotes.")],
+    out: Annotated[Path, typer.Option(help="Configuration to write.")] = Path("anchorfield.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Replace the configuration where it is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Look at your files and write a commented configuration; what no file can tell stays UNKNOWN."""
+    from pipelines.initialise import initialise as work
+
+    report = work(paths, out=out, force=force)
+    _show(report.to_dict(), as_json, lambda _: report.render())
+
+
+@app.command()
 def inspect(
     paths: Annotated[list[Path], typer.Argument(help="Meshes, case folders, stores, runs or checkpoints.")],
     as_json: Json = False,

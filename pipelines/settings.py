@@ -38,7 +38,7 @@ def read(schema: Any, value: Any, path: str) -> Any:
         ConfigError: a key is unknown or missing, a value is of the wrong type or refused by its dataclass, or some are
             still `UNKNOWN`: all of these are named, with what to choose from.
     """
-    if len(unknown := list(_unknown(schema, value, path))) == 1:
+    if len(unknown := list(unknown_settings(schema, value, path))) == 1:
         (one,) = unknown
         raise ConfigError(f"{one.path} is still {UNKNOWN}: no file can tell it; write {one.choices}")
     if unknown:
@@ -97,26 +97,26 @@ def _read_dataclass(schema: type, value: Any, path: str) -> Any:
         raise error if isinstance(error, ConfigError) else ConfigError(f"{path}: {error}") from error
 
 
-class _Unknown(NamedTuple):
+class Unknown(NamedTuple):
     """A setting that still has to be written, and what it may be."""
 
     path: str
     choices: str
 
 
-def _unknown(schema: Any, value: Any, path: str, meaning: str = "") -> Iterator[_Unknown]:
+def unknown_settings(schema: Any, value: Any, path: str, meaning: str = "") -> Iterator[Unknown]:
     """Find every `UNKNOWN`; keys that are no settings are looked into as well, and refused later."""
     if value == UNKNOWN:
-        yield _Unknown(path, "; ".join(each for each in (schema and _expected(schema), meaning) if each))
+        yield Unknown(path, "; ".join(each for each in (schema and _expected(schema), meaning) if each))
     elif isinstance(value, dict):
         section = _section(schema, value, path)
         hints, meanings = (_hints(section), _meanings(section)) if isinstance(section, type) else ({}, {})
         values = typing.get_args(section)[1] if section and not hints else None
         for key, each in value.items():
-            yield from _unknown(hints.get(key, values), each, f"{path}.{key}", meanings.get(key, ""))
+            yield from unknown_settings(hints.get(key, values), each, f"{path}.{key}", meanings.get(key, ""))
     elif isinstance(value, list):
         for index, each in enumerate(value):
-            yield from _unknown(_item(schema), each, f"{path}[{index}]", meaning)
+            yield from unknown_settings(_item(schema), each, f"{path}[{index}]", meaning)
 
 
 def _section(schema: Any, value: Tree, path: str) -> Any:
