@@ -14,7 +14,9 @@ class FieldSpec:
     user already has. An operator sees `(value - free_stream) / scale`, standardised.
 
     Attributes:
-        array: name of the array in the source file.
+        array: name of the array in the source file, and in what is predicted.
+        parts: arrays of the source file that hold the components of a vector along x, y and z, such as
+            `("Ux", "Uy", "Uz")`; `None` where `array` is there whole, or its name tells the names of its components.
         unit: unit of the array's values, such as `m²/s²`; `1` for none.
         kind: how the field behaves under a mirror: a `vector` reflects, a `pseudovector` (vorticity) reflects and
             changes sign.
@@ -26,6 +28,13 @@ class FieldSpec:
     array: str
     unit: str
     kind: FieldKind = "scalar"
+    parts: tuple[str, ...] | None = None
     components: tuple[int, ...] | None = None
     scale: str = "1"
     free_stream: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.parts is not None and len(self.parts) != 3:
+            raise ValueError(
+                f"parts of {self.array!r} names {len(self.parts)} arrays; expected three, along x, y and z"
+            )

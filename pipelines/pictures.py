@@ -108,9 +108,13 @@ def _command(store: Store, spec: SurrogateSpec, log: Callable[[str], None]) -> s
         log("pyvista is not installed: no pictures are drawn")
         return None
     case = store.case(store.splits["validation"][0])
+    sources = case.entry.get("sources", {})
+    if any({"blocks", "time"} & set(source) for source in sources.values()):
+        log(f"{case.name} was made from blocks or times of larger files: no pictures are drawn")
+        return None
     files = dict.fromkeys(("surface", "volume"), "")
     for branch, kind in spec.kinds.items():
-        files[kind] = files[kind] or case.entry.get("sources", {}).get(branch, {}).get("path", "")
+        files[kind] = files[kind] or sources.get(branch, {}).get("path", "")
     files = {kind: str(Path(file).resolve()) if file else "" for kind, file in files.items()}
     if not files["surface"] or not all(Path(file).is_file() for file in files.values() if file):
         log(f"the files of {case.name} are not where they were prepared from: no pictures are drawn")

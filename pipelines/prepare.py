@@ -22,7 +22,7 @@ from meshes.stores.writer import write_case
 from pipelines import __version__
 from pipelines.errors import sentence
 from pipelines.memory import peak_memory
-from pipelines.prepare_case import read_case, source_files
+from pipelines.prepare_case import read_case, sources_of
 from pipelines.settings import to_dict
 from pipelines.sources import (
     BranchSource,
@@ -194,7 +194,7 @@ def _work(case: RawCase, config: DataConfig, force: bool) -> _Entry | str:
 
 
 def _prepare_case(case: RawCase, config: DataConfig, force: bool) -> _Entry:
-    sources = {role: {"path": str(path), "sha256": sha256(path)} for role, path in source_files(case, config).items()}
+    sources = sources_of(case, config)
     digest = _digest(config, sources, case)
     path = config.store / CASES / f"{case.name}.h5"
     record = None if force else _record(path)

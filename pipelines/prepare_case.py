@@ -1,6 +1,7 @@
 """One raw case made ready: its parameters, the body, points and fields of each branch, and the forces of the truth."""
 
 import hashlib
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,13 @@ from jaxtyping import Float, Int, Shaped
 from meshes.fields import FieldSpec
 from meshes.mesh import Mesh
 from meshes.statistics import Moments
-from meshes.stores.layout import StoredBranch, StoredField, StoredGeometry, bad_values
+from meshes.stores.layout import StoredBranch, StoredField, StoredGeometry, bad_values, sha256
 from pipelines.bodies import AXES, Body, measure_body
 from pipelines.forces import extent_of, integrate, number
 from pipelines.parameters import parameter_file, read_parameters
 from pipelines.places import Places, association, span, surface_places, volume_places
 from pipelines.settings import nearest
-from pipelines.sources import METRES, BranchSource, DataConfig, RawCase
+from pipelines.sources import METRES, BranchSource, DataConfig, GeometrySource, RawCase
 from pipelines.specification import non_dimensional
 from pipelines.truth import compare
 
@@ -75,18 +76,42 @@ class PreparedCase:
         }
 
 
-def source_files(case: RawCase, config: DataConfig) -> dict[str, Path]:
-    """Return every file that a case is made from, by its role.
+def sources_of(case: RawCase, config: DataConfig) -> dict[str, dict[str, Any]]:
+    """Return for each role what a case is made from: its path, the checksum of all files there, and what of it.
 
     Raises:
-        FileNotFoundError: one is not there.
+        FileNotFoundError: a file is not there.
+        ValueError: one cannot be what it should be, or has no such time.
     """
-    files = {name: case.file(branch.file) for name, branch in config.branches.items()}
+    from meshes.reading import files_of
+
+    chosen: dict[str, BranchSource | GeometrySource] = dict(config.branches)
     if config.geometry is not None:
-        files["geometry"] = case.file(config.geometry.file)
+        chosen["geometry"] = config.geometry
+    sources = {}
+    for role, source in chosen.items():
+        path = case.file(source.file)
+        files = files_of(path, arrays=_wanted(source), time=source.time)
+        sources[role] = {"path": str(path), "sha256": _checksum(files)}
+        sources[role] |= {key: each for key in ("blocks", "time") if (each := getattr(source, key))}
     if config.parameters.file is not None:
-        files["parameters"] = parameter_file(case, config.parameters.file)
-    return files
+        path = parameter_file(case, config.parameters.file)
+        sources["parameters"] = {"path": str(path), "sha256": sha256(path)}
+    return sources
+
+
+def _checksum(files: list[Path]) -> str:
+    """Return the checksum of a file, or of the names and checksums of several."""
+    if len(files) == 1:
+        return sha256(files[0])
+    told = [f"{sha256(file)} {os.path.relpath(file, files[0].parent)}" for file in files]
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()
+
+
+def _wanted(source: BranchSource | GeometrySource) -> list[str]:
+    """Return the names of the arrays to load, those of components included."""
+    specs = source.fields.values() if isinstance(source, BranchSource) else ()
+    return [name for spec in specs for name in (spec.array, *(spec.parts or ()))]
 
 
 def read_case(case: RawCase, config: DataConfig) -> PreparedCase:
@@ -115,7 +140,7 @@ class _Reading:
                 there = ", ".join(parameters) or "none"
                 message = f"{self.case.name} has no parameter {name!r} for a condition; there are: {there}"
                 raise ValueError(message + nearest(name, list(parameters)))
-        meshes = {name: self.mesh(self.case.file(source.file), source) for name, source in config.branches.items()}
+        meshes = {name: self.mesh(source) for name, source in config.branches.items()}
         places = {name: self.places(meshes[name], source) for name, source in config.branches.items()}
         geometry = self.geometry(meshes)
         body = measure_body(
@@ -140,13 +165,20 @@ class _Reading:
             notes=self.notes,
         )
 
-    def mesh(self, path: Path, source: BranchSource | None) -> Mesh:
-        from meshes.reading import read
+    def mesh(self, source: BranchSource | GeometrySource) -> Mesh:
+        from meshes.reading import is_case, open_source, read
 
-        wanted = [] if source is None else [spec.array for spec in source.fields.values()]
-        mesh = read(path, arrays=wanted)
+        path = self.case.file(source.file)
+        specs = list(source.fields.values()) if isinstance(source, BranchSource) else []
+        if is_case(path) and not source.blocks and (isinstance(source, GeometrySource) or source.kind == "surface"):
+            there = ", ".join(open_source(path).blocks(None))
+            raise ValueError(f"{path}: name the patches of the body under blocks; there are: {there}")
+        chosen: dict[str, Any] = {"time": source.time, "blocks": source.blocks or None}
+        parts = {spec.array: spec.parts for spec in specs if spec.parts is not None}
+        wanted = [spec.array for spec in specs]
+        mesh = read(path, arrays=wanted, parts=parts, notes=self.notes, **chosen)
         if set(wanted) - set(mesh.cell_data) - set(mesh.point_data):
-            mesh = read(path)  # `association` then says which arrays there are
+            mesh = read(path, **chosen)  # `association` then says which arrays there are
         factor = METRES[self.config.unit_of_length]
         return replace(mesh, points=np.asarray(mesh.points, np.float64) * factor) if factor != 1 else mesh
 
@@ -156,14 +188,19 @@ class _Reading:
         if source.kind == "volume":
             places = volume_places(mesh, where, thickness, self.notes)
         else:
-            places = surface_places(mesh, where, self.outward(mesh), thickness)
+            places = surface_places(mesh, where, self.outward(mesh, source), thickness)
         self.check_half(places, mesh)
         return places
 
-    def outward(self, mesh: Mesh) -> Float[np.ndarray, "cell 3"]:
+    def outward(self, mesh: Mesh, source: BranchSource | GeometrySource) -> Float[np.ndarray, "cell 3"]:
         """Return area vectors out of the body, and note what had to be turned."""
+        from meshes.geometry.cells import area_vectors
         from meshes.geometry.surfaces import outward
+        from meshes.reading import is_case
 
+        if is_case(self.case.file(source.file)):
+            # OpenFOAM winds patches out of the fluid, those around it (a room, a pipe) as well as those within it.
+            return -area_vectors(mesh)
         vectors, report = outward(mesh, space=self.config.axes, symmetry=self.config.conventions.mirrored_axis)
         if report.repaired:
             self.notes.append(f"{mesh.source}: {report.repaired} cells wound against their neighbours were turned")
@@ -185,9 +222,11 @@ class _Reading:
         from meshes.geometry.symmetry import Mirror
         from meshes.geometry.triangulation import triangulate
 
-        source = self.config.geometry
-        mesh = meshes[self.config.surfaces[0]] if source is None else self.mesh(self.case.file(source.file), None)
-        vectors = self.outward(mesh)
+        first = self.config.surfaces[0] if self.config.geometry is None else None
+        source = self.config.geometry if first is None else self.config.branches[first]
+        assert source is not None
+        mesh = self.mesh(source) if first is None else meshes[first]
+        vectors = self.outward(mesh, source)
         vertices, triangles, cell = triangulate(mesh)
         vertices = np.asarray(vertices, np.float64)
         corners = vertices[triangles]

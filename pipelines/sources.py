@@ -11,23 +11,31 @@ from pathlib import Path
 from typing import Literal
 
 from meshes.fields import FieldSpec
+from meshes.reading import is_case
 from meshes.stores.layout import GEOMETRY, PLACES, SPLITS
 from pipelines.expressions import names_in
 from pipelines.forces import Conventions, ForceConfig
 from pipelines.settings import ConfigError, nearest
 
+# A time, or several to average over; see `meshes.reading.Time`.
+Time = float | str | tuple[float, ...]
 METRES = {"m": 1.0, "mm": 1e-3, "cm": 1e-2, "um": 1e-6, "km": 1e3, "in": 0.0254, "ft": 0.3048}
 
 
 @dataclass(frozen=True, kw_only=True)
 class GeometrySource:
-    """The body of a case: a surface file of its own.
+    """The body of a case: a surface file of its own, or some blocks of a file.
 
     Attributes:
-        file: name in the case folder; `{name}` stands for the case, and `*` may stand for what differs.
+        file: name in the case folder; `{name}` stands for the case, and `*` may stand for what differs. `.` is the case
+            folder itself, where it is an OpenFOAM case.
+        blocks: as in `BranchSource`.
+        time: as in `BranchSource`.
     """
 
     file: str
+    blocks: tuple[str, ...] = ()
+    time: Time | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +43,21 @@ class BranchSource:
     """The file that holds the fields of one branch.
 
     Attributes:
-        file: name in the case folder; `{name}` stands for the case, and `*` may stand for what differs.
+        file: name in the case folder; `{name}` stands for the case, and `*` may stand for what differs. `.` is the case
+            folder itself, where it is an OpenFOAM case.
         kind: `surface` for the wall of the body, `volume` for the fluid around it.
         fields: what is read, by the name it gets; other arrays are not loaded.
+        blocks: patches of an OpenFOAM case, parts of an EnSight one, blocks of a collection: names, or patterns such as
+            `wheel*`, of which one mesh is made. Empty takes all, and of an OpenFOAM case the inner mesh.
+        time: a number, `latest`, or the mean over several: a list of numbers, or all in a range such as
+            `200 to latest`. None is the only time there is, and of an OpenFOAM case the latest.
     """
 
     file: str
     kind: Literal["surface", "volume"]
     fields: dict[str, FieldSpec]
+    blocks: tuple[str, ...] = ()
+    time: Time | None = None
 
     def __post_init__(self) -> None:
         if not self.fields:
@@ -271,7 +286,11 @@ class RawCase:
         name = name.replace("{name}", self.name)
         if not any(mark in name for mark in "*?["):
             path = self.folder / name
+            if is_case(path):
+                return path
             if not path.is_file():
+                if is_case(self.folder) and path.suffix == ".foam":
+                    raise FileNotFoundError(f"{path} is not there; of the OpenFOAM case {self.folder} write file: .")
                 there = sorted(each.name for each in self.folder.iterdir() if each.is_file())
                 listing = ", ".join(there[:12]) or "no files"
                 raise FileNotFoundError(f"{path} is not there; the folder holds {listing}{nearest(name, there)}")
