@@ -45,6 +45,27 @@ def test_any_winding_comes_out_right(seed: int, share: float) -> None:
     )
 
 
+@given(seed=st.integers(0, 2**32 - 1), cut=st.sampled_from([2.0, 0.9, 0.3]), turned=st.booleans(), loose=st.booleans())
+def test_triangles_that_agree_come_out_as_any_others(seed: int, cut: float, turned: bool, loose: bool) -> None:
+    """Their sides are sorted, not paired; written as polygons they take the general way."""
+    rng = np.random.default_rng(seed)
+    vertices, triangles = icosphere(1)
+    vertices = np.concatenate([vertices @ rotation(rng), 0.5 * vertices + 3])
+    triangles = np.concatenate([triangles, triangles[:, ::-1] + len(vertices) // 2])
+    triangles = rng.permutation(triangles[(vertices[triangles].mean(1)[:, 2] < cut) | (triangles.min(1) >= 42)])
+    if turned:
+        triangles[0] = triangles[0][::-1]
+    if loose:
+        vertices, triangles = vertices[triangles].reshape(-1, 3), np.arange(triangles.size).reshape(-1, 3)
+    mesh = as_mesh(vertices, triangles)
+    general = polygons(vertices, triangles.tolist())
+    vectors, report = outward(mesh)
+    expected, told = outward(general)
+    np.testing.assert_allclose(vectors, expected, atol=1e-15)
+    assert report == told
+    assert watertightness(mesh) == watertightness(general)
+
+
 def test_each_piece_is_decided_by_itself() -> None:
     vertices, triangles = icosphere(1)
     mesh = as_mesh(
