@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from meshes.geometry.triangulation import corners_by_chunk
+
 AXES = ("x", "y", "z")
 
 
@@ -53,19 +55,26 @@ def measure_body(
     Raises:
         ValueError: the surface has no area.
     """
-    corners = np.asarray(vertices, np.float64)[triangles]
-    lower, upper = corners.min((0, 1)), corners.max((0, 1))
-    area = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=-1)
-    total = area.sum()
+    lower, upper = np.full(3, np.inf), np.full(3, -np.inf)
+    total, first, second = 0.0, np.zeros(3), np.zeros(3)
+    # Moments about a point of the body, so that little cancels when they are moved to its centre.
+    origin = np.asarray(vertices, np.float64)[triangles[:1]].reshape(-1, 3)[:1].sum(axis=0)
+    for _, corners in corners_by_chunk(vertices, triangles):
+        lower, upper = np.minimum(lower, corners.min((0, 2))), np.maximum(upper, corners.max((0, 2)))
+        a, b, c = corners = corners - origin[:, None]
+        area = 0.5 * np.linalg.norm(np.cross(b - a, c - a, axis=0), axis=0)
+        middle = a + b + c
+        total += area.sum()
+        first += middle @ area / 3
+        # Exact second moment of a triangle along each axis: A/12 (Σ v² + (Σ v)²).
+        second += ((corners**2).sum(0) + middle**2) @ area / 12
     if not total > 0:
         raise ValueError(f"the geometry of {len(triangles)} triangles has no area; is its surface meshed?")
-    centre = area @ corners.mean(1) / total
+    centre = origin + first / total
     if symmetry is not None:
         centre[symmetry] = 0.0
         upper[symmetry] = max(-lower[symmetry], upper[symmetry])
         lower[symmetry] = -upper[symmetry]
-    axes = list(space)
-    from_centre = corners[:, :, axes] - centre[axes]
-    # Exact second moment of a triangle: A/12 (Σ|v|² + |Σv|²).
-    moment = area @ ((from_centre**2).sum((1, 2)) + (from_centre.sum(1) ** 2).sum(-1)) / 12
+    shift = centre - origin
+    moment = (second - 2 * shift * first + shift**2 * total)[list(space)].sum()
     return Body(centre, float(2 * np.sqrt(3 * moment / total)), lower, upper)

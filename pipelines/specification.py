@@ -266,7 +266,7 @@ class Units:
 
         position, triangle = sample_surface(vertices, triangles, count=self.spec.geometry_points, generator=generator)
         axes = self.spec.axes
-        return Sites(position[:, axes], normal=triangle_normals(vertices, triangles)[triangle][:, axes])
+        return Sites(position[:, axes], normal=triangle_normals(vertices, triangles[triangle])[:, axes])
 
     # --- Fields
 
@@ -308,9 +308,10 @@ def triangle_normals(
     vertices: Float[np.ndarray, "vertex 3"], triangles: Int[np.ndarray, "triangle 3"]
 ) -> Float[np.ndarray, "triangle 3"]:
     """Compute unit normals by the winding; zero for triangles without area."""
-    corners = np.asarray(vertices, np.float64)[triangles]
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    size = np.linalg.norm(normal, axis=1, keepdims=True)
+    from meshes.geometry.triangulation import triangle_area_vectors
+
+    normal = triangle_area_vectors(vertices, triangles)
+    size = np.sqrt(np.einsum("ij,ij->i", normal, normal))[:, None]
     return normal / np.where(size > 0, size, 1)
 
 

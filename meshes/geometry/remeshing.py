@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Int, Shaped
 
+from meshes.geometry.triangulation import corners_by_chunk, triangle_area_vectors
 from meshes.mesh import Mesh
 
 # Edges are halved, so they end between half the limit and the limit. With twice the target size as the limit, the
@@ -43,17 +44,19 @@ def remesh(
     if not (np.isfinite(target_size) and target_size > 0):
         raise ValueError(f"the target size is {target_size}; expected a positive length [m]")
     vertices, triangles = np.asarray(vertices, np.float64), np.asarray(triangles, np.int64)
-    corners = vertices[triangles]
-    doubled = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-    expected = 0.5 * doubled.sum() / target_size**2
+    vectors = triangle_area_vectors(vertices, triangles)
+    area = float(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)).sum())
+    expected = area / target_size**2
     if expected > limit:
         raise ValueError(
             f"a cell size of {target_size:g} m would give about {expected:.2g} triangles on this surface of "
-            f"{0.5 * doubled.sum():.3g} m²; is the surface in other units?"
+            f"{area:.3g} m²; is the surface in other units?"
         )
     longest = LIMIT * target_size
-    touched = _longest(*np.moveaxis(corners, 1, 0)) > longest
-    for _ in range(ROUNDS):
+    touched = np.empty(len(triangles), bool)
+    for part, (a, b, c) in corners_by_chunk(vertices, triangles):
+        touched[part] = _longest(a.T, b.T, c.T) > longest
+    for _ in range(ROUNDS if touched.any() else 0):
         if flip:
             triangles, touched = _flip(vertices, triangles, touched)
         refined = _halve(vertices, triangles, touched, longest)
@@ -71,9 +74,8 @@ def remesh(
 
 def characteristic_size(vertices: Shaped[np.ndarray, "vertex 3"], triangles: Int[np.ndarray, "triangle 3"]) -> float:
     """Compute the size of a typical cell: the median of the square roots of the triangles' areas [m]."""
-    corners = np.asarray(vertices, np.float64)[triangles]
-    vector = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    return float(np.median(np.sqrt(0.5 * np.linalg.norm(vector, axis=1))))
+    vectors = triangle_area_vectors(vertices, triangles)
+    return float(np.median(np.sqrt(np.linalg.norm(vectors, axis=1))))
 
 
 def _sides(triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -101,8 +101,9 @@ class Mirror:
             raise ValueError(
                 f"no triangle lies on the positive side of axis {self.axis}; is the body on the other half?"
             )
-        used, renumbered = np.unique(result, return_inverse=True)
-        return np.concatenate([vertices, middle])[used], renumbered.reshape(-1, 3)
+        used = np.zeros(len(vertices) + len(middle), bool)
+        used[result] = True
+        return np.concatenate([vertices, middle])[used], (np.cumsum(used) - 1)[result]
 
     def _crossings(
         self, vertices: np.ndarray, triangles: np.ndarray, side: np.ndarray

@@ -3,6 +3,8 @@
 import numpy as np
 from jaxtyping import Float, Int
 
+from meshes.geometry.triangulation import triangle_area_vectors
+
 
 def sample_surface(
     vertices: Float[np.ndarray, "vertex 3"],
@@ -30,9 +32,8 @@ def sample_surface(
     """
     if count < 0:
         raise ValueError(f"count is {count}; expected zero or more points")
-    corners = np.asarray(vertices, np.float64)[triangles]
-    edges = corners[:, 1:] - corners[:, :1]
-    cumulative = np.cumsum(np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1))
+    vectors = triangle_area_vectors(vertices, triangles)
+    cumulative = np.cumsum(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)))
     if not len(cumulative) or not cumulative[-1] > 0 or not np.isfinite(cumulative[-1]):
         raise ValueError(f"the surface of {len(triangles)} triangles has no finite area to draw points from")
     # From the right, so that a triangle without area is never drawn.
@@ -41,4 +42,6 @@ def sample_surface(
     weights = generator.random((count, 2))
     beyond = weights.sum(1) > 1
     weights[beyond] = 1 - weights[beyond]
-    return corners[triangle, 0] + np.einsum("pi,pij->pj", weights, edges[triangle]), triangle
+    corners = np.asarray(vertices, np.float64)[triangles[triangle]]
+    edges = corners[:, 1:] - corners[:, :1]
+    return corners[:, 0] + np.einsum("pi,pij->pj", weights, edges), triangle
