@@ -10,6 +10,7 @@ from jaxtyping import Float, Int, Shaped
 from meshes.geometry.cells import cell_sizes, surface_polygons
 from meshes.kinds import TRIANGLE_STRIP, dimensions, name_of
 from meshes.mesh import Mesh
+from meshes.reading import Join, find_joins
 
 # Points within this part of the bounding box's diagonal are in one place: far below what single precision can tell
 # apart but near zero, where mesh generators leave rounding of 1e-17 m.
@@ -86,6 +87,7 @@ class MeshReport:
         lower, upper: corners of the bounding box [m].
         sizes: of the cells, by their dimension.
         arrays: in the order of the file.
+        joins: arrays that look like the components of vectors.
         defects: of points and cells.
     """
 
@@ -97,6 +99,7 @@ class MeshReport:
     upper: tuple[float, ...] | None
     sizes: tuple[SizeReport, ...]
     arrays: tuple[ArrayReport, ...]
+    joins: tuple[Join, ...]
     defects: tuple[Defect, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -123,8 +126,13 @@ def inspect_mesh(mesh: Mesh) -> MeshReport:
         upper=tuple(finite.max(axis=0).tolist()) if len(finite) else None,
         sizes=sizes,
         arrays=tuple(arrays),
+        joins=tuple(find_joins(name for data in (mesh.cell_data, mesh.point_data) for name in _scalars(data))),
         defects=(*_point_defects(mesh), *of_sizes, *_edge_defects(mesh), *_unit_defects(mesh)),
     )
+
+
+def _scalars(data: Mapping[str, Shaped[np.ndarray, "..."]]) -> list[str]:
+    return [name for name, array in data.items() if array.size == len(array) and array.dtype.kind == "f"]
 
 
 def _sizes(mesh: Mesh) -> tuple[tuple[SizeReport, ...], list[Defect]]:

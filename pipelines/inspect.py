@@ -7,19 +7,22 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from meshes.reading import SUFFIXES, read, read_blocks
+from meshes.reading import SUFFIXES, is_case, open_source, read, read_blocks
+from meshes.reading.times import LATEST, told
 
-COLLECTIONS = (".vtm", ".pvd")
+COLLECTIONS = (".vtm", ".pvd", ".case", ".encas", ".foam")
+# Where the folder of an OpenFOAM case keeps the surfaces that it was meshed from.
+SURFACES = ("constant/triSurface", "constant/geometry")
 
 
 def inspect(paths: Iterable[Path | str]) -> list[dict[str, Any]]:
     """Look into files and folders.
 
-    A mesh is read whole. Of a folder of cases, all files are counted, but only those of the first case are read. The
-    files of a store are checked for their size, those of a checkpoint for their checksums.
+    A mesh is read whole, a series at its latest time. Of a folder of cases, all files are counted, but only those of
+    the first case are read. The files of a store are checked for their size, those of a checkpoint for their checksums.
 
     Args:
-        paths: mesh files, folders of cases, stores, runs or checkpoints, or `runs:/ID` of MLflow.
+        paths: mesh files, OpenFOAM cases, folders of cases, stores, runs or checkpoints, or `runs:/ID` of MLflow.
 
     Returns:
         For each path a report that `render` turns into text and `json.dumps` into JSON; its `kind` is `mesh`, `blocks`,
@@ -40,7 +43,7 @@ def _inspect(given: Path | str) -> dict[str, Any]:
         raise FileNotFoundError(f"{path} does not exist; check the path")
     if path.name in ("manifest.json", "operator.json"):
         path = path.parent
-    if path.is_file():
+    if path.is_file() or is_case(path):
         return _mesh(path)
     if (path / "operator.json").exists() or (path / "checkpoints").is_dir():
         return _checkpoint(path)
@@ -51,23 +54,33 @@ def _inspect(given: Path | str) -> dict[str, Any]:
 
 def _mesh(path: Path) -> dict[str, Any]:
     from meshes.inspection import inspect_mesh
+    from meshes.reading.openfoam import OpenFOAM
 
-    if path.suffix.lower() not in COLLECTIONS:
+    if path.suffix.lower() not in COLLECTIONS and not is_case(path):
         return {"kind": "mesh", "path": str(path), **inspect_mesh(read(path)).to_json()}
-    blocks = {name: inspect_mesh(mesh).to_json() for name, mesh in read_blocks(path).items()}
-    return {"kind": "blocks", "path": str(path), "blocks": blocks}
+    source = open_source(path)
+    blocks = {name: inspect_mesh(mesh).to_json() for name, mesh in read_blocks(path, time=LATEST).items()}
+    processors = len(source.processors) if isinstance(source, OpenFOAM) and source.decomposed else None
+    return {
+        "kind": "blocks",
+        "path": str(path),
+        "times": source.times(),
+        "processors": processors,
+        "blocks": blocks,
+    }
 
 
 def _cases(path: Path) -> dict[str, Any]:
     """Report a folder that holds mesh files, or folders with mesh files."""
-    folders = [folder for folder in (path, *sorted(path.iterdir())) if folder.is_dir() and _mesh_files(folder)]
+    folders = [folder for folder in (path, *sorted(path.iterdir())) if folder.is_dir() and readable(folder)]
     if not folders:
         endings = ", ".join(SUFFIXES)
         raise ValueError(
-            f"{path} is no store, run or checkpoint, and it and its folders hold no files ending in {endings}"
+            f"{path} is no store, run or checkpoint, and it and its folders hold no files ending in {endings}, "
+            "and no OpenFOAM case"
         )
     first = folders[0]
-    files = Counter(file.name for folder in folders for file in _mesh_files(folder))
+    files = Counter(name for folder in folders for name in readable(folder))
     parameters: dict[str, list[float]] = {}
     for folder in folders:
         for name, value in _numbers(folder).items():
@@ -81,12 +94,20 @@ def _cases(path: Path) -> dict[str, Any]:
             name: {"cases": len(values), "minimum": min(values), "maximum": max(values)}
             for name, values in parameters.items()
         },
-        "first": {file.name: _mesh(file) for file in _mesh_files(first)},
+        "first": {name: _mesh(first / name) for name in readable(first)},
     }
 
 
-def _mesh_files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.is_file() and file.suffix.lower() in SUFFIXES)
+def readable(folder: Path) -> list[str]:
+    """Return what can be read in the folder of a case, as a configuration names it under `file`.
+
+    `.` stands for the folder itself, where it is an OpenFOAM case; the surfaces that it was meshed from follow.
+    """
+    here = is_case(folder)
+    places = [folder, *(folder / each for each in SURFACES if here and (folder / each).is_dir())]
+    found = [file for place in places for file in sorted(place.iterdir()) if file.is_file()]
+    names = [file.relative_to(folder).as_posix() for file in found if file.suffix.lower() in SUFFIXES]
+    return [".", *(name for name in names if not name.endswith(".foam"))] if here else names
 
 
 def _numbers(folder: Path) -> dict[str, float]:
@@ -171,7 +192,11 @@ def _render_mesh(report: dict[str, Any]) -> str:
 
 
 def _render_blocks(report: dict[str, Any]) -> str:
-    lines = [f"{report['path']}: {_count(len(report['blocks']), 'block')}"]
+    times, processors = report["times"], report["processors"]
+    head = f"{report['path']}: {_count(len(report['blocks']), 'block')}"
+    head += f" at time {times[-1]:g}" if times else ""
+    head += f", the last of {len(times)} ({told(times)})" if len(times) > 1 else ""
+    lines = [head + (f", of {processors} processors" if processors else "")]
     for name, block in report["blocks"].items():
         lines += [f"block {name}", *_mesh_lines(block)]
     return "\n".join(lines)
@@ -195,6 +220,10 @@ def _mesh_lines(report: dict[str, Any]) -> list[str]:
                 (array["name"], array["association"], str(array["components"]), array["dtype"], low, high, notes)
             )
         lines += [f"  {line}" for line in _table(rows)]
+    for each in report["joins"]:
+        parts = ", ".join(each["parts"])
+        write = f"array: {each['name']}" + ("" if each["certain"] else f", parts: [{parts}]")
+        lines.append(f"  {parts} look like one vector: write {write}, kind: vector")
     return lines + [f"  ! {defect['message']}" for defect in report["defects"]]
 
 
@@ -207,7 +236,7 @@ def _render_cases(report: dict[str, Any]) -> str:
     lines = [f"{report['path']}: {_count(len(cases), 'case')}, {cases[0]} to {cases[-1]}"]
     for name, count in report["files"].items():
         there = "in every case" if count == len(cases) else f"in {count} of {len(cases)} cases"
-        lines.append(f"  {name}  {there}")
+        lines.append(f"  {'OpenFOAM case (file: .)' if name == '.' else name}  {there}")
     if report["parameters"]:
         rows = [("parameter", "cases", "from", "to")]
         for name, each in report["parameters"].items():

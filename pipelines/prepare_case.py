@@ -10,14 +10,16 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from meshes.fields import FieldSpec
+from meshes.geometry.surfaces import OrientationReport
 from meshes.mesh import Mesh
 from meshes.statistics import Moments
-from meshes.stores.layout import StoredBranch, StoredField, StoredGeometry, bad_values, sha256
+from meshes.stores.layout import StoredBranch, StoredField, StoredGeometry, sha256
 from pipelines.bodies import AXES, Body, measure_body
 from pipelines.forces import extent_of, integrate, number
 from pipelines.parameters import parameter_file, read_parameters
 from pipelines.places import Places, association, span, surface_places, volume_places
 from pipelines.settings import nearest
+from pipelines.soundness import doubts, refuse_flat, refuse_not_finite, refuse_other_units
 from pipelines.sources import METRES, BranchSource, DataConfig, GeometrySource, RawCase
 from pipelines.specification import non_dimensional
 from pipelines.truth import compare
@@ -142,15 +144,20 @@ class _Reading:
                 raise ValueError(message + nearest(name, list(parameters)))
         meshes = {name: self.mesh(source) for name, source in config.branches.items()}
         places = {name: self.places(meshes[name], source) for name, source in config.branches.items()}
+        specs = {
+            name: {key: self.kept(meshes[name], key, spec) for key, spec in source.fields.items()}
+            for name, source in config.branches.items()
+        }
+        places = {name: self.finite(meshes[name], each, specs[name]) for name, each in places.items()}
         geometry = self.geometry(meshes)
+        self.check_units(geometry, places)
         body = measure_body(
             geometry.vertices, geometry.triangles, space=config.axes, symmetry=config.conventions.mirrored_axis
         )
         names = parameters | body.parameters
         wall = _Wall(geometry)
-        branches, specs = {}, {}
-        for name, source in config.branches.items():
-            specs[name] = {key: self.kept(meshes[name], key, spec) for key, spec in source.fields.items()}
+        branches = {}
+        for name in config.branches:
             fields = {key: self.stored(meshes[name], places[name], spec, names) for key, spec in specs[name].items()}
             branches[name] = self.branch(places[name], fields, wall)
         return PreparedCase(
@@ -171,7 +178,9 @@ class _Reading:
         path = self.case.file(source.file)
         specs = list(source.fields.values()) if isinstance(source, BranchSource) else []
         if is_case(path) and not source.blocks and (isinstance(source, GeometrySource) or source.kind == "surface"):
-            there = ", ".join(open_source(path).blocks(None))
+            offered = open_source(path)
+            blocks = offered.blocks(None)
+            there = ", ".join(sorted(set(blocks) - set(offered.usual(blocks)), key=blocks.index))
             raise ValueError(f"{path}: name the patches of the body under blocks; there are: {there}")
         chosen: dict[str, Any] = {"time": source.time, "blocks": source.blocks or None}
         parts = {spec.array: spec.parts for spec in specs if spec.parts is not None}
@@ -179,6 +188,7 @@ class _Reading:
         mesh = read(path, arrays=wanted, parts=parts, notes=self.notes, **chosen)
         if set(wanted) - set(mesh.cell_data) - set(mesh.point_data):
             mesh = read(path, **chosen)  # `association` then says which arrays there are
+        refuse_not_finite(mesh)
         factor = METRES[self.config.unit_of_length]
         return replace(mesh, points=np.asarray(mesh.points, np.float64) * factor) if factor != 1 else mesh
 
@@ -188,23 +198,26 @@ class _Reading:
         if source.kind == "volume":
             places = volume_places(mesh, where, thickness, self.notes)
         else:
-            places = surface_places(mesh, where, self.outward(mesh, source), thickness)
+            places = surface_places(mesh, where, self.outward(mesh, source)[0], thickness)
         self.check_half(places, mesh)
         return places
 
-    def outward(self, mesh: Mesh, source: BranchSource | GeometrySource) -> Float[np.ndarray, "cell 3"]:
-        """Return area vectors out of the body, and note what had to be turned."""
+    def outward(
+        self, mesh: Mesh, source: BranchSource | GeometrySource
+    ) -> tuple[Float[np.ndarray, "cell 3"], OrientationReport | None]:
+        """Return area vectors out of the body, and what it took to find them; note what had to be turned."""
         from meshes.geometry.cells import area_vectors
         from meshes.geometry.surfaces import outward
         from meshes.reading import is_case
 
         if is_case(self.case.file(source.file)):
             # OpenFOAM winds patches out of the fluid, those around it (a room, a pipe) as well as those within it.
-            return -area_vectors(mesh)
+            return -area_vectors(mesh), None
+        refuse_flat(mesh, self.config.axes)
         vectors, report = outward(mesh, space=self.config.axes, symmetry=self.config.conventions.mirrored_axis)
         if report.repaired:
             self.notes.append(f"{mesh.source}: {report.repaired} cells wound against their neighbours were turned")
-        return vectors
+        return vectors, report
 
     def check_half(self, places: Places, mesh: Mesh) -> None:
         axis = self.config.conventions.mirrored_axis
@@ -226,7 +239,7 @@ class _Reading:
         source = self.config.geometry if first is None else self.config.branches[first]
         assert source is not None
         mesh = self.mesh(source) if first is None else meshes[first]
-        vectors = self.outward(mesh, source)
+        vectors, report = self.outward(mesh, source)
         vertices, triangles, cell = triangulate(mesh)
         vertices = np.asarray(vertices, np.float64)
         corners = vertices[triangles]
@@ -234,10 +247,39 @@ class _Reading:
         inward = (normal * vectors[cell]).sum(axis=1) < 0
         triangles = np.where(inward[:, None], triangles[:, ::-1], triangles)
         axis = self.config.conventions.mirrored_axis
+        if report is not None:
+            body = Mesh.from_triangles(vertices, triangles, source=mesh.source)
+            self.notes += doubts(body, report, space=self.config.axes, symmetry=axis)
         # A body may come whole beside fields on its half: the operator then learns from the same half everywhere.
         if axis is not None and extent_of(vertices, axis) == "both halves":
             vertices, triangles = Mirror(axis).clip(vertices, triangles)
         return StoredGeometry(vertices=vertices, triangles=triangles)
+
+    def check_units(self, geometry: StoredGeometry, places: dict[str, Places]) -> None:
+        config = self.config
+        files = {name: str(self.case.file(source.file)) for name, source in config.branches.items()}
+        body = config.branches[config.surfaces[0]] if config.geometry is None else config.geometry
+        kinds = {name: source.kind for name, source in config.branches.items()}
+        refuse_other_units(geometry.vertices, str(self.case.file(body.file)), places, kinds, files)
+
+    def finite(self, mesh: Mesh, places: Places, specs: dict[str, FieldSpec]) -> Places:
+        """Leave out places where a value is NaN or infinite, if the configuration says so."""
+        keep = np.ones(len(places.index), bool)
+        for spec in specs.values():
+            rows = np.asarray(np.isfinite(_kept_values(mesh, places, spec)).all(axis=1))
+            if not rows.all() and self.config.not_finite == "refuse":
+                bad, first = int((~rows).sum()), int(places.index[rows.argmin()])
+                what = f"array {spec.array!r} is NaN or infinite at {bad} of {len(rows)} {places.association}s"
+                remedy = "repair the file, leave the case out, or set data.not_finite to drop"
+                raise ValueError(f"{mesh.source}: {what}, first at {places.association} {first}; {remedy}")
+            keep &= rows
+        if keep.all():
+            return places
+        if not keep.any():
+            raise ValueError(f"{mesh.source}: no {places.association} has finite values of all fields; repair the file")
+        left_out = f"{int((~keep).sum())} of {len(keep)} {places.association}s"
+        self.notes.append(f"{mesh.source}: {left_out} with values that are NaN or infinite were left out")
+        return places.take(keep)
 
     def kept(self, mesh: Mesh, name: str, spec: FieldSpec) -> FieldSpec:
         """Say which components of an array are kept: all in space, and in a plane those that live there."""
@@ -263,12 +305,7 @@ class _Reading:
         return replace(spec, components=kept)
 
     def stored(self, mesh: Mesh, places: Places, spec: FieldSpec, names: dict[str, float]) -> StoredField:
-        values = _values(mesh, places, spec.array)
-        if spec.components is not None:
-            values = values[:, list(spec.components)]
-        if bad := bad_values(values):
-            what = f"array {spec.array!r} has {bad} values that are NaN or infinite where it is read"
-            raise ValueError(f"{mesh.source}: {what}; repair the file, or leave the case out")
+        values = _kept_values(mesh, places, spec)
         free_stream, scale = non_dimensional(spec, values.shape[1], names)
         return StoredField(values=values, scale=scale, free_stream=tuple(free_stream.tolist()))
 
@@ -347,3 +384,8 @@ def _normals(
 def _values(mesh: Mesh, places: Places, array: str) -> Shaped[np.ndarray, "point component"]:
     values = (mesh.cell_data if places.association == "cell" else mesh.point_data)[array][places.index]
     return values.reshape(len(values), -1)
+
+
+def _kept_values(mesh: Mesh, places: Places, spec: FieldSpec) -> Shaped[np.ndarray, "point component"]:
+    values = _values(mesh, places, spec.array)
+    return values if spec.components is None else values[:, list(spec.components)]

@@ -125,7 +125,8 @@ def _read(
     *,
     usual: bool,
 ) -> dict[str, Mesh]:
-    there = source.blocks(times[-1] if times else None)
+    last = times[-1] if times else None
+    there = source.blocks(last)
     chosen = choose_blocks(blocks, there, source.path) if blocks is not None else there
     if blocks is None and usual:
         chosen = source.usual(there)
@@ -134,7 +135,10 @@ def _read(
         wanted = with_spellings([*arrays, *(component for each in (parts or {}).values() for component in each)])
     steps: Iterator[tuple[float, dict[str, Mesh]]]
     steps = ((time, source.read(chosen, wanted, time)) for time in times)
-    meshes = average(steps, source.path) if len(times) > 1 else source.read(chosen, wanted, *(times or [None]))
+    meshes = average(steps, source.path) if len(times) > 1 else source.read(chosen, wanted, last)
+    needed = {component for each in (parts or {}).values() for component in each}
+    if any(needed - set(mesh.cell_data) - set(mesh.point_data) for mesh in meshes.values()):
+        meshes = source.read(chosen, None, last)  # `join` then says which arrays there are
     if not meshes:
         raise ReadError(f"{source.path} has no block with cells; expected at least one")
     return {name: _joined(mesh, arrays, parts or {}, notes) for name, mesh in meshes.items()}

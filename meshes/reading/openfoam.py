@@ -18,7 +18,7 @@ CONTROL = Path("system", "controlDict")
 def is_case(path: Path) -> bool:
     """Whether a path is the folder of an OpenFOAM case, or a `.foam` file in one."""
     folder = path if path.is_dir() else path.parent
-    return (path.is_dir() or path.suffix.lower() == SUFFIX) and (folder / CONTROL).is_file()
+    return (path.is_dir() or (path.suffix.lower() == SUFFIX and path.is_file())) and (folder / CONTROL).is_file()
 
 
 class OpenFOAM(Source):

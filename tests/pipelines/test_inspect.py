@@ -32,8 +32,8 @@ def test_blocks(tmp_path: Path) -> None:
     write(Mesh.from_triangles(np.eye(3), np.array([[0, 1, 2]])), tmp_path / "part.vtp")
     write_collection(tmp_path / "run.pvd", [(0.0, tmp_path / "part.vtp"), (1.5, tmp_path / "part.vtp")])
     report, text = _told(tmp_path / "run.pvd")
-    assert list(report["blocks"]) == ["0/0", "1.5/0"]
-    assert text.startswith(f"{tmp_path / 'run.pvd'}: 2 blocks\nblock 0/0\n  3 points")
+    assert (list(report["blocks"]), report["times"]) == (["0"], [0, 1.5])
+    assert text.startswith(f"{tmp_path / 'run.pvd'}: 1 block at time 1.5, the last of 2 (0, 1.5)\nblock 0\n  3 points")
 
 
 def test_a_folder_of_cases(tmp_path: Path) -> None:
