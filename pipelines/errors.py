@@ -4,6 +4,8 @@ import errno
 import os
 from pathlib import Path
 
+from meshes.paths import dangling
+
 
 def sentence(error: BaseException) -> str:
     """Say an error in one sentence: ours as they are, those of the system and of memory with what to do about them."""
@@ -19,8 +21,8 @@ def sentence(error: BaseException) -> str:
         return where + said
     if path is None:
         return error.strerror
-    if (target := dangling(path)) is not None:
-        return f"{path} is a link to {target}, which is not there; mend the link or name another path"
+    if (link := dangling(path)) is not None:
+        return link
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
         return f"{_in_the_way(path)} is a file where a folder is needed; remove it or name another path"
     if error.errno == errno.EISDIR:
@@ -28,14 +30,6 @@ def sentence(error: BaseException) -> str:
     if error.errno == errno.ENOENT:
         return f"{path} is not there and cannot be made; check the path"
     return f"{path}: {error.strerror}"
-
-
-def dangling(path: Path) -> str | None:
-    """Return what a link points at that leads nowhere, be it the path or a folder above; None where all lead on."""
-    for each in (path, *path.parents):
-        if each.is_symlink() and not each.exists():
-            return os.readlink(each)
-    return None
 
 
 def _in_the_way(path: Path) -> Path:

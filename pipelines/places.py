@@ -5,11 +5,11 @@ an equal part of every cell around it.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from meshes.kinds import dimensions
 from meshes.mesh import Mesh
@@ -37,6 +37,12 @@ class Places:
     association: Association
     cell_size: float
     area_vector: Float[np.ndarray, "point 3"] | None = None
+
+    def take(self, which: Bool[np.ndarray, " point"]) -> "Places":
+        """Return some of the places."""
+        vector = None if self.area_vector is None else self.area_vector[which]
+        position, measure, index = self.position[which], self.measure[which], self.index[which]
+        return replace(self, position=position, measure=measure, index=index, area_vector=vector)
 
     @property
     def normal(self) -> Float[np.ndarray, "point 3"] | None:

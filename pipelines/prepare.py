@@ -24,6 +24,7 @@ from pipelines.errors import sentence
 from pipelines.memory import peak_memory
 from pipelines.prepare_case import read_case, sources_of
 from pipelines.settings import to_dict
+from pipelines.soundness import other_units
 from pipelines.sources import (
     BranchSource,
     DataConfig,
@@ -135,6 +136,13 @@ def prepare(
             (report.prepared if outcome.pop("fresh") else report.kept).append(name)
             report = replace(report, memory_peak=max(report.memory_peak, outcome.pop("memory")))
             tell(f"{name}: " + ", ".join(f"{each} {points}" for each, points in outcome["counts"].items()))
+    lengths = {name: entry["body"]["length"][0] for name, entry in entries.items()}
+    for name, why in other_units(lengths).items():
+        if strict:
+            raise ValueError(f"case {name} failed, and strict is on: {why}")
+        report.failed[name] = why
+        (report.prepared if name in report.prepared else report.kept).remove(name)
+        del entries[name]
     if not entries:
         raise ValueError(f"none of {len(cases)} cases could be prepared; the first failed so: {_first(report.failed)}")
     entries = {case.name: entries[case.name] for case in cases if case.name in entries}

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from meshes.mesh import Mesh
 from pipelines.bodies import Body
 from pipelines.forces import Extent, extent_of, in_space, lump
+from pipelines.soundness import doubts, refuse_flat, refuse_not_finite
 from pipelines.specification import Frame, Sites, SurrogateSpec, Units
 from pipelines.surrogate import Wall
 
@@ -134,7 +135,13 @@ def shape(mesh: Mesh, spec: SurrogateSpec, *, keep_cells: bool = False) -> Shape
     from meshes.geometry.symmetry import Mirror
 
     warnings: list[str] = []
-    oriented, report = wind_outwards(mesh, space=tuple(spec.axes), symmetry=spec.symmetry_axis)
+    space = tuple(spec.axes)
+    refuse_not_finite(mesh)
+    refuse_flat(mesh, space)
+    oriented, report = wind_outwards(mesh, space=space, symmetry=spec.symmetry_axis)
+    warnings += doubts(oriented, report, space=space, symmetry=spec.symmetry_axis)
+    if report.components > 1:
+        warnings.append(f"the surface has {report.components} pieces that do not hang together; they count as one body")
     if report.repaired:
         warnings.append(f"{report.repaired} cells of the surface were wound against their neighbours and were turned")
     vertices, triangles, _ = triangulate(oriented)
@@ -254,5 +261,8 @@ def read_surface(path: Path, arrays: Any) -> Mesh:
 
     mesh = read(path, arrays=arrays)
     if not mesh.is_surface:
-        raise ValueError(f"{path} holds more than a surface; expected triangles or polygons, such as an STL")
+        from meshes.kinds import name_of
+
+        kinds = ", ".join(name_of(int(kind)) for kind in np.unique(mesh.types))
+        raise ValueError(f"{path} holds cells of the kind {kinds}; expected a surface of triangles or polygons alone")
     return mesh

@@ -1,6 +1,7 @@
 """What raw files hold and which role each array plays: the `data` section of an experiment."""
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from meshes.fields import FieldSpec
+from meshes.paths import absence
 from meshes.reading import is_case
 from meshes.stores.layout import GEOMETRY, PLACES, SPLITS
 from pipelines.expressions import names_in
@@ -224,6 +226,7 @@ class DataConfig:
         forces: what makes coefficients of forces; None integrates forces only.
         splits: which cases train, which choose the checkpoint and which are scored: by name, by lot or from a file.
         precision: of the fields in the store. `float16` halves it, and keeps three digits.
+        not_finite: what to do where a field is NaN or infinite: `refuse` the case, or `drop` the cells or points.
     """
 
     store: Path
@@ -238,6 +241,7 @@ class DataConfig:
     forces: ForceConfig | None = None
     splits: Splits = field(default_factory=FractionSplits)
     precision: Literal["float32", "float16"] = "float32"
+    not_finite: Literal["refuse", "drop"] = "refuse"
 
     def __post_init__(self) -> None:
         if self.space not in (("x", "y", "z"), ("x", "y"), ("x", "z"), ("y", "z")):
@@ -291,6 +295,10 @@ class RawCase:
             if not path.is_file():
                 if is_case(self.folder) and path.suffix == ".foam":
                     raise FileNotFoundError(f"{path} is not there; of the OpenFOAM case {self.folder} write file: .")
+                if path.is_symlink():
+                    raise FileNotFoundError(absence(path))
+                if path.is_dir():
+                    raise FileNotFoundError(f"{path} is a folder; expected a file of that name")
                 there = sorted(each.name for each in self.folder.iterdir() if each.is_file())
                 listing = ", ".join(there[:12]) or "no files"
                 raise FileNotFoundError(f"{path} is not there; the folder holds {listing}{nearest(name, there)}")
@@ -310,11 +318,14 @@ def find_cases(pattern: str) -> list[RawCase]:
     Raises:
         ConfigError: it finds none, or two of one name.
     """
-    found = sorted(Path(each).resolve() for each in glob(str(Path(pattern).expanduser()), recursive=True))
+    # Links keep their own names, which tell the cases apart.
+    found = sorted(Path(os.path.abspath(each)) for each in glob(str(Path(pattern).expanduser()), recursive=True))
     if not found:
         raise ConfigError(f"data.cases: nothing fits {pattern!r}, seen from {Path.cwd()}")
     cases: dict[str, RawCase] = {}
     for path in found:
+        if not path.exists():
+            raise ConfigError(f"data.cases: {absence(path)}")
         case = RawCase(path.name, path, path) if path.is_dir() else RawCase(path.stem, path.parent, path)
         if case.name in cases:
             message = f"data.cases: {cases[case.name].path} and {path} are both called {case.name!r}"

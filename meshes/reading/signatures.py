@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
+from meshes.paths import absence
 from meshes.reading.errors import ReadError
 
 XML_TYPES = {
@@ -31,7 +32,7 @@ def check_signature(path: Path, suffixes: Collection[str]) -> None:
     """
     suffix = path.suffix.lower()
     if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; check the path")
+        raise FileNotFoundError(absence(path))
     if path.is_dir():
         raise ReadError(f"{path} is a folder; expected a file ending in {', '.join(suffixes)}")
     if suffix not in suffixes:

@@ -152,7 +152,7 @@ def test_wrong_questions_get_one_sentence(
 
 
 def test_a_geometry_must_be_a_surface(tiny_run: Path, case: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="more than a surface"):
+    with pytest.raises(ValueError, match="cells of the kind wedge; expected a surface"):
         predict(tiny_run, geometry=case / "volume.vtu", conditions=conditions(case), out=tmp_path)
     with pytest.raises(FileNotFoundError):
         predict(tiny_run, geometry=case / "missing.stl", conditions=conditions(case), out=tmp_path)

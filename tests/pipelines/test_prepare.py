@@ -297,7 +297,7 @@ def test_what_is_wrong_is_said(three, changes, message):
 
 
 def test_nan_is_refused_by_name(three):
-    with pytest.raises(ValueError, match=r"c0: .*surface\.vtp: array 'unused' has 96 values that are NaN"):
+    with pytest.raises(ValueError, match=r"c0: .*surface\.vtp: array 'unused' is NaN or infinite at 96 of 96 cells"):
         prepare(config(three, branches=surface_fields(p={"array": "unused", "unit": "Pa"})), workers=1)
 
 
