@@ -33,7 +33,7 @@ from meshes.aside import named, write_text
 from pipelines.settings import ConfigError
 from pipelines.surrogate import Surrogate, SurrogateSpec, build_operator
 
-FORMAT = 1
+FORMAT = 2
 Which = Literal["best", "last"]
 FOLDER = "checkpoints"
 WEIGHTS, EMA, TEMPLATE = "weights.safetensors", "ema.safetensors", "template.safetensors"
@@ -203,9 +203,12 @@ def load(folder: Path) -> Checkpoint:
     Raises:
         CheckpointError: a file is missing, altered or of an unknown format.
     """
-    verify(folder)
+    written = verify(folder)
     try:
-        spec = SurrogateSpec.from_json((folder / SPEC).read_text(encoding="utf-8"))
+        content = json.loads((folder / SPEC).read_text(encoding="utf-8"))
+        for version in range(written, FORMAT):
+            content = _UPGRADES[version](content)
+        spec = SurrogateSpec.from_json(json.dumps(content))
         return Checkpoint(
             spec=spec,
             weights=load_file(folder / WEIGHTS),
@@ -221,8 +224,18 @@ def load(folder: Path) -> Checkpoint:
         raise CheckpointError(f"{folder} cannot be read: {error}") from error
 
 
-def verify(folder: Path) -> None:
-    """Compare every file of a checkpoint with its manifest.
+def _name_features(spec: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 said whether points carry the normal and the distance; later ones name what they carry."""
+    features = ["normal", "distance"] if spec["inputs"]["features"] else []
+    return spec | {"inputs": spec["inputs"] | {"features": features}}
+
+
+# How to go from each earlier format to the next one.
+_UPGRADES = {1: _name_features}
+
+
+def verify(folder: Path) -> int:
+    """Compare every file of a checkpoint with its manifest; tell its format.
 
     Raises:
         CheckpointError: a file is missing, of another size, altered or not listed.
@@ -235,9 +248,9 @@ def verify(folder: Path) -> None:
         raise CheckpointError(
             f"{folder / MANIFEST} is missing or unreadable; is this a checkpoint? ({error})"
         ) from error
-    if version != FORMAT:
+    if version != FORMAT and version not in _UPGRADES:
         raise CheckpointError(
-            f"{folder} has checkpoint format {version}, this version reads {FORMAT}: "
+            f"{folder} has checkpoint format {version}, this version reads {FORMAT} and older: "
             f"load it with the version of anchorfield that wrote it{_written_by(folder)}, or train again"
         )
     for required in (WEIGHTS, SPEC, STATE):
@@ -254,6 +267,7 @@ def verify(folder: Path) -> None:
     for name in (EMA, TEMPLATE):
         if (folder / name).exists() and name not in expected:
             raise CheckpointError(f"{folder / name} is not in the manifest: it was added later, and is not trusted")
+    return version
 
 
 def _written_by(folder: Path) -> str:
@@ -298,7 +312,5 @@ def load_surrogate(
         first, *others = str(error).split("\n")[1:] or [str(error)]
         more = f" (and {len(others)} more)" if others else ""
         message = f"{folder}: the weights do not fit the operator in {SPEC}: {first.strip()}{more}"
-        raise CheckpointError(
-            f"{message}; copy the checkpoint again, or give its own module"
-        ) from error
+        raise CheckpointError(f"{message}; copy the checkpoint again, or give its own module") from error
     return Surrogate(checkpoint.spec, operator, template=checkpoint.template, device=device, precision=precision)

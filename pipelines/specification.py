@@ -19,7 +19,10 @@ from pipelines.expressions import evaluate, names_in
 from pipelines.forces import Conventions, ForceConfig
 from pipelines.settings import ConfigError, read
 
-Feature = Literal["normal", "log_distance", "bounded_distance"]
+Feature = Literal["normal", "log_distance", "bounded_distance", "box"]
+
+# Widths, in body lengths, over which `box` tells one side of a face of the body's box from the other.
+STEEP = (1.0, 0.25, 0.0625)
 
 # Wall distances below this part of a body length look alike to `log_distance`: y+ of about 1 on industrial meshes.
 NEAREST = 1e-4
@@ -62,19 +65,24 @@ class InputConfig:
         frame: `absolute` scales every case alike, by the mean body length of the training cases, and keeps where the
             body stands: right above ground or in a tunnel. `body` puts the origin into each body and measures in its
             own length: right for bodies of any size in free flow.
-        features: whether points carry the normal and the wall distance beside their position.
+        features: what points carry beside their position. `normal`: out of the wall, in a volume that of the nearest
+            point of it. `distance`: from the wall, in a volume. `box`: where they lie from each face of the body's
+            bounding box, so that what happens behind a body is found behind it however long the body is; for bodies
+            that stand alike, such as cars.
     """
 
     frame: Literal["absolute", "body"] = "absolute"
-    features: bool = True
+    features: tuple[Literal["normal", "distance", "box"], ...] = ("normal", "distance")
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Where the operator's origin lies and what its unit of length is, both in metres."""
+    """Where the operator's origin lies, its unit of length, and the corners of the body's box, all in metres."""
 
     centre: tuple[float, ...]
     length: float
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,13 +164,26 @@ class SurrogateSpec:
 
     def feature_widths(self) -> dict[str, dict[str, int]]:
         """Features of each branch and of the geometry with their columns, as operators are built with."""
-        widths = {"normal": len(self.space), "log_distance": 1, "bounded_distance": 1}
+        space = len(self.space)
+        widths: dict[str, int] = {
+            "normal": space,
+            "log_distance": 1,
+            "bounded_distance": 1,
+            "box": 2 * space * len(STEEP),
+        }
         return {branch: {name: widths[name] for name in names} for branch, names in self.features.items()}
 
 
-def feature_names(kind: Literal["geometry", "surface", "volume"]) -> tuple[Feature, ...]:
-    """Features that points carry by default: the normal, and in a volume the wall distance near and far."""
-    return ("normal", "log_distance", "bounded_distance") if kind == "volume" else ("normal",)
+def feature_names(kind: Literal["geometry", "surface", "volume"], inputs: InputConfig) -> tuple[Feature, ...]:
+    """Name the features of the points of a branch: a distance is near and far, and of a volume only."""
+    names: list[Feature] = []
+    if "normal" in inputs.features:
+        names.append("normal")
+    if "distance" in inputs.features and kind == "volume":
+        names.extend(("log_distance", "bounded_distance"))
+    if "box" in inputs.features:
+        names.append("box")
+    return tuple(names)
 
 
 class Units:
@@ -179,9 +200,12 @@ class Units:
 
     def frame(self, body: Body) -> Frame:
         """Tell the origin and the unit of length that the operator sees this body in."""
+        centre, lower, upper = (
+            tuple(float(value) for value in corner[self.spec.axes]) for corner in (body.centre, body.lower, body.upper)
+        )
         if self.spec.inputs.frame == "absolute":
-            return Frame(self.spec.centre, self.spec.length)
-        return Frame(tuple(float(value) for value in body.centre[self.spec.axes]), body.length)
+            return Frame(self.spec.centre, self.spec.length, lower, upper)
+        return Frame(centre, body.length, lower, upper)
 
     @cached_property
     def needed(self) -> frozenset[str]:
@@ -236,6 +260,9 @@ class Units:
         """
         columns = []
         for name in self.spec.features.get(branch, ()):
+            if name == "box":
+                columns.append(self._from_box(sites.position, frame))
+                continue
             source = sites.normal if name == "normal" else sites.distance
             if source is None:
                 what = "normal" if name == "normal" else "wall distance"
@@ -254,6 +281,12 @@ class Units:
             dimensions = len(self.spec.space) - (self.spec.kinds.get(branch, "surface") == "surface")
             arrays["measure"] = (np.asarray(sites.measure, np.float64) / frame.length**dimensions).astype(np.float32)
         return arrays
+
+    def _from_box(self, position: Float[np.ndarray, "point space"], frame: Frame) -> Float[np.ndarray, "point feature"]:
+        """Tell how far places lie from the faces of the body's box, each distance at several widths."""
+        corners = np.array([frame.lower, frame.upper])
+        ratio = (np.asarray(position, np.float64)[:, None] - corners).reshape(len(position), -1) / frame.length
+        return np.concatenate([np.tanh(ratio / width) for width in STEEP], 1)
 
     def geometry_sites(
         self,

@@ -76,7 +76,7 @@ def specify(
         centre=tuple(float(value) for value in centre),
         length=length,
         features={
-            name: feature_names(kind) if inputs.features else ()  # type: ignore[arg-type]
+            name: feature_names(kind, inputs)  # type: ignore[arg-type]
             for name, kind in ({"geometry": "geometry"} | kinds).items()
         },
         conventions=conventions,

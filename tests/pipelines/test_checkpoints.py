@@ -137,8 +137,19 @@ def test_a_manifest_that_is_none_is_refused(last, text):
 def test_other_formats_are_told_from_damage(last):
     manifest = json.loads((last / "manifest.json").read_text())
     (last / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
-    with pytest.raises(CheckpointError, match="has checkpoint format 99, this version reads 1"):
+    with pytest.raises(CheckpointError, match="has checkpoint format 99, this version reads 2 and older"):
         load(last)
+
+
+@pytest.mark.parametrize("had", [True, False])
+def test_the_first_format_which_only_said_whether_points_carry_features_still_opens(last, had):
+    spec = json.loads((last / "operator.json").read_text())
+    spec["inputs"]["features"] = had
+    (last / "operator.json").write_text(json.dumps(spec))
+    seal(last)
+    manifest = json.loads((last / "manifest.json").read_text())
+    (last / "manifest.json").write_text(json.dumps(manifest | {"format": 1}))
+    assert load(last).spec.inputs.features == (("normal", "distance") if had else ())
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from stokes_store import build_store, experiment
@@ -120,6 +121,66 @@ def test_chunks_change_nothing_and_the_last_one_counts(surrogate, store):
         np.testing.assert_allclose(parts[name], values, rtol=1e-4, atol=1e-4)
     empty = surrogate.decode(encoding, "volume", sites.take(slice(0, 0)))
     assert empty["velocity"].shape == (0, 3)
+
+
+class Small(torch.nn.Module):
+    """An operator on a device that holds no more than so many queries."""
+
+    def __init__(self, operator, most):
+        super().__init__()
+        self.operator, self.most, self.tried = operator, most, []
+
+    def encode(self, *args, **kwargs):
+        return self.operator.encode(*args, **kwargs)
+
+    def decode(self, context, branch, queries=None):
+        self.tried.append(queries.position.shape[1])
+        if self.tried[-1] > self.most:
+            raise torch.OutOfMemoryError("no")
+        return self.operator.decode(context, branch, queries)
+
+
+def test_chunks_too_large_for_the_memory_are_halved(store, surrogate, caplog):
+    sites = places(store, "stokes_05")["volume"]
+    small = Surrogate(surrogate.spec, Small(surrogate.operator, 300), template=surrogate.template)
+    encoding = read(small, store, "stokes_05")
+    whole = surrogate.decode(encoding, "volume", sites)
+    for _ in range(2):
+        for name, values in small.decode(encoding, "volume", sites, chunk=1000).items():
+            np.testing.assert_allclose(values, whole[name], rtol=1e-4, atol=1e-4)
+    # Found out once, told once.
+    assert [size for size in small.operator.tried if size > 300] == [1000, 500]
+    assert small.largest == 250
+    assert "a chunk of 1,000 places is too large for the memory" in caplog.text
+    assert caplog.text.count("too large") == 1
+
+
+def test_where_no_chunk_fits_one_sentence_says_so(store, surrogate):
+    small = Surrogate(surrogate.spec, Small(surrogate.operator, 100), template=surrogate.template)
+    encoding = read(small, store, "stokes_05")
+    message = r"a chunk of 128 places does not fit.*: [\d,]+ bytes are free on cpu; .* with --device"
+    with pytest.raises(MemoryError, match=message):
+        small.decode(encoding, "volume", places(store, "stokes_05")["volume"], chunk=1000)
+
+
+@pytest.mark.gpu
+def test_a_gpu_with_little_memory_takes_smaller_chunks(store):
+    fast = make(store)
+    surrogate = Surrogate(fast.spec, build_operator(fast.spec), template=fast.template, device="cuda")
+    sites = places(store, "stokes_05")["volume"]
+    sites = sites.take(np.tile(np.arange(len(sites)), 1 + 2_000_000 // len(sites)))
+    encoding = read(surrogate, store, "stokes_05")
+    whole = surrogate.decode(encoding, "volume", sites)
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + (256 << 20)) / total)
+    try:
+        limited = surrogate.decode(encoding, "volume", sites, chunk=len(sites))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert surrogate.largest is not None
+    for name, values in limited.items():
+        np.testing.assert_allclose(values, whole[name], rtol=1e-3, atol=1e-3)
 
 
 def test_anchors_are_predicted_without_being_asked_again(surrogate, store):
@@ -272,3 +333,28 @@ def test_a_store_of_other_scales_is_refused(store, monkeypatch):
     monkeypatch.setattr(store, "fields", other)
     with pytest.raises(ValueError, match=r"was prepared with scale [\d.]+ and free"):
         make(store)
+
+
+def test_the_box_tells_where_a_place_is_from_the_body_whatever_the_body(store):
+    """Places as far behind, beside and before two bodies carry the same features on that side."""
+    units = make(store, frame="absolute", features=("box",))
+    vertices, triangles = icosphere(1)
+    short, long = (
+        units.frame(units.body(vertices * stretch, triangles)) for stretch in ([1.0, 1.0, 1.0], [3.0, 1.0, 1.0])
+    )
+    outside = np.array([[0.2, 0.0, 0.5], [1.7, -0.3, 0.1], [0.01, 2.0, -1.0]])
+
+    def features(frame, corner):
+        sites = Sites(np.asarray(corner) + outside)
+        return units.arrays("volume", sites, frame)["features"].reshape(len(outside), -1, 2, 3)
+
+    behind = [features(frame, [frame.upper[0], 0.0, 0.0])[:, :, 1] for frame in (short, long)]
+    np.testing.assert_allclose(*behind, atol=1e-6)
+    assert (behind[0][..., 0] > 0).all()
+    before = [features(frame, [frame.lower[0], 0.0, 0.0])[:, :, 0] for frame in (short, long)]
+    np.testing.assert_allclose(*before, atol=1e-6)
+    # From the far side the long body differs, at the greatest width most.
+    assert (
+        np.abs(features(short, [short.upper[0], 0, 0]) - features(long, [long.upper[0], 0, 0]))[:, 0, 0, 0].min() > 0.01
+    )
+    assert units.spec.feature_widths()["volume"] == {"box": 18}
