@@ -1,13 +1,13 @@
 """A surrogate read several times with other anchors: the mean of its answers, and how far they spread."""
 
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from pipelines.bodies import Body
+from pipelines.memory import free_memory
 from pipelines.specification import Sites
 from pipelines.surrogate import Surrogate
 
@@ -28,6 +28,7 @@ class Ensemble:
         vertices: corners of the body [m].
         triangles: rows of three indices into `vertices`, wound outwards.
         parameters: conditions and whatever scales need.
+        body: its place and size, where they are known already.
         draws: how many sets of anchors.
         seed: decides them all.
         chunk: places at once; by default as many as a part of the free memory holds.
@@ -44,6 +45,7 @@ class Ensemble:
         triangles: Int[np.ndarray, "triangle 3"],
         parameters: Mapping[str, float],
         *,
+        body: Body | None = None,
         draws: int = 1,
         seed: int = 0,
         chunk: int | None = None,
@@ -56,8 +58,16 @@ class Ensemble:
         self.encodings = []
         for draw in range(draws):
             generator = np.random.default_rng([seed, draw])
-            anchors = surrogate.anchors(surface, vertices, triangles, generator)
-            self.encodings.append(surrogate.encode(vertices, triangles, anchors, parameters, generator=generator))
+            anchors = surrogate.anchors(surface, vertices, triangles, generator, body=body)
+            try:
+                read = surrogate.encode(vertices, triangles, anchors, parameters, generator=generator, body=body)
+            except torch.OutOfMemoryError as error:
+                raise MemoryError(
+                    f"reading the body with {sum(map(len, anchors.values())):,} anchors does not fit: "
+                    f"{free_memory(surrogate.device):,} bytes are free on {surrogate.device}; close what else uses "
+                    "it, or choose another with --device"
+                ) from error
+            self.encodings.append(read)
 
     @property
     def parameters(self) -> dict[str, float]:
@@ -101,18 +111,6 @@ def pick_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {name!r} is not there: PyTorch sees {torch.cuda.device_count()} CUDA devices")
     return device
-
-
-def free_memory(device: torch.device) -> int:
-    """Tell how many bytes are free on a device; for the CPU what the system could give without swapping."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        for line in meminfo.read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return 1024 * int(line.split()[1])
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def chunk_size(surrogate: Surrogate) -> int:

@@ -1,6 +1,8 @@
 """A trained operator in physical units: numpy in metres goes in, fields as the source files had them come out."""
 
 import dataclasses
+import logging
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,6 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from neuralop.points import Points
+from pipelines.bodies import Body
+from pipelines.memory import free_memory
 from pipelines.specification import (
     Frame,
     InputConfig,
@@ -25,6 +29,10 @@ __all__ = ["Encoding", "Frame", "InputConfig", "Sites", "Surrogate", "SurrogateS
 
 # Volume anchors follow the wall of a new body within about this part of a body length, and the far field not at all.
 FOLLOW = 0.25
+# The fewest places at once: what a device cannot do for these it cannot do for fewer.
+SMALLEST = 128
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +54,7 @@ class Surrogate(Units):
             wall distance and measure. Anchors around a new body are made from them.
         device: where the operator lives.
         precision: `float32`, or `bfloat16` for autocast.
+        largest: how many places fit on the device at once, once that has been found out the hard way.
     """
 
     def __init__(
@@ -62,6 +71,7 @@ class Surrogate(Units):
         self.operator: Any = operator.to(self.device).eval()
         self.template = dict(template or {})
         self.precision = precision
+        self.largest: int | None = None
 
     def condition(self, parameters: Mapping[str, float]) -> Float[Tensor, "1 condition"] | None:
         """Standardised scalars for the operator, or `None` where it takes none."""
@@ -71,11 +81,10 @@ class Surrogate(Units):
 
     def points(self, branch: str, sites: Sites, frame: Frame) -> Points:
         """Places as the operator takes them, a batch of one."""
-        tensors = {
-            name: torch.from_numpy(array)[None].to(self.device)
-            for name, array in self.arrays(branch, sites, frame).items()
-        }
-        return Points(**tensors)
+        tensors = {name: torch.from_numpy(array)[None] for name, array in self.arrays(branch, sites, frame).items()}
+        if self.device.type == "cuda":  # from pinned memory the copy runs beside the host
+            tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
+        return Points(**{name: tensor.to(self.device, non_blocking=True) for name, tensor in tensors.items()})
 
     def volume_sites(
         self,
@@ -94,6 +103,8 @@ class Surrogate(Units):
         vertices: Float[np.ndarray, "vertex 3"],
         triangles: Int[np.ndarray, "triangle 3"],
         generator: np.random.Generator,
+        *,
+        body: Body | None = None,
     ) -> dict[str, Sites]:
         """Lay anchors on and around a new body, as many and as dense as in training.
 
@@ -105,8 +116,9 @@ class Surrogate(Units):
             vertices: corners of the body, whole where the training bodies were.
             triangles: rows of three indices into `vertices`.
             generator: its state alone decides the anchors.
+            body: its place and size, where they are known already.
         """
-        frame = self.frame(self.body(vertices, triangles))
+        frame = self.frame(body or self.body(vertices, triangles))
         anchors = {}
         for branch, count in self.spec.anchors.items():
             if self.spec.kinds[branch] == "volume":
@@ -177,6 +189,7 @@ class Surrogate(Units):
         parameters: Mapping[str, float],
         *,
         generator: np.random.Generator,
+        body: Body | None = None,
     ) -> Encoding:
         """Let the operator read a body and its anchors, once for any number of places.
 
@@ -186,8 +199,9 @@ class Surrogate(Units):
             anchors: for each branch the anchors, in metres.
             parameters: conditions and whatever scales need; constants of the training are filled in.
             generator: draws the points that stand for the body.
+            body: its place and size, where they are known already.
         """
-        body = self.body(vertices, triangles)
+        body = body or self.body(vertices, triangles)
         frame, complete = self.frame(body), self.complete(parameters, body)
         geometry = self.points("geometry", self.geometry_sites(vertices, triangles, generator), frame)
         laid = {branch: self.points(branch, anchors[branch], frame) for branch in self.spec.fields}
@@ -201,27 +215,99 @@ class Surrogate(Units):
     ) -> dict[str, Float[np.ndarray, "point component"]]:
         """Evaluate the fields of a branch at any places, in physical units; at the anchors where none are given.
 
+        A GPU works on one chunk while the fields of the one before come back. Where a chunk is too large for the
+        memory of the device, it is halved as often as needed, and `largest` remembers.
+
         Args:
             encoding: what `encode` gave.
             branch: which fields.
             sites: where.
             chunk: places at once; bounds memory and changes nothing else.
+
+        Raises:
+            MemoryError: the device does not even hold the smallest chunk.
         """
-        starts: Sequence[int | None] = [None] if sites is None else range(0, max(len(sites), 1), chunk)
-        parts: dict[str, list[np.ndarray]] = {name: [] for name in self.spec.fields[branch]}
-        for start in starts:
-            queries = None
-            if sites is not None and start is not None:
-                queries = self.points(branch, sites.take(slice(start, start + chunk)), encoding.frame)
-                queries = dataclasses.replace(queries, measure=None)
-            with self._autocast():
-                values = self.operator.decode(encoding.context, branch, queries)
-            for name, part in parts.items():
-                part.append(values[name][0].float().cpu().numpy())
-        return {
-            name: self.denormalise(branch, name, np.concatenate(part), encoding.parameters)
-            for name, part in parts.items()
+        if sites is None:
+            answer = self._evaluate(encoding, branch, None)
+            return {name: self._physical(encoding, branch, name, values) for name, values in answer.arrive().items()}
+        fields = {
+            name: np.empty((len(sites), self.spec.components(branch, name)), np.float32)
+            for name in self.spec.fields[branch]
         }
+        under_way: deque[tuple[slice, _Answer]] = deque()
+
+        def land(allowed: int) -> None:
+            while len(under_way) > allowed:
+                part, answer = under_way.popleft()
+                for name, values in answer.arrive().items():
+                    fields[name][part] = self._physical(encoding, branch, name, values)
+
+        start = 0
+        while start < len(sites):
+            part = slice(start, min(start + chunk, start + (self.largest or chunk), len(sites)))
+            answer = self._attempt(encoding, branch, sites.take(part))
+            if answer is None:
+                land(0)
+                self._settle_for(part.stop - part.start)
+                continue
+            under_way.append((part, answer))
+            land(1)
+            start = part.stop
+        land(0)
+        return fields
+
+    def _attempt(self, encoding: Encoding, branch: str, sites: Sites) -> "_Answer | None":
+        """Evaluate places unless the memory does not suffice; what was taken in vain is free again on return."""
+        try:
+            return self._evaluate(encoding, branch, sites)
+        except torch.OutOfMemoryError:
+            return None
+
+    def _evaluate(self, encoding: Encoding, branch: str, sites: Sites | None) -> "_Answer":
+        queries = None
+        if sites is not None:
+            queries = dataclasses.replace(self.points(branch, sites, encoding.frame), measure=None)
+        with self._autocast():
+            values = self.operator.decode(encoding.context, branch, queries)
+        return _Answer({name: values[name][0].float() for name in self.spec.fields[branch]})
+
+    def _settle_for(self, failed: int) -> None:
+        """Take half as many places at once from now on."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        free = f"{free_memory(self.device):,} bytes are free on {self.device}"
+        if failed <= SMALLEST:
+            raise MemoryError(
+                f"a chunk of {failed} places does not fit, and smaller ones would not help: {free}; close what else "
+                "uses the device, or choose another with --device"
+            )
+        if self.largest is None:
+            log.warning(
+                "a chunk of %s places is too large for the memory (%s): smaller ones are taken; set --chunk to avoid "
+                "the attempt",
+                f"{failed:,}",
+                free,
+            )
+        self.largest = max(failed // 2, SMALLEST)
+
+    def _physical(self, encoding: Encoding, branch: str, name: str, values: np.ndarray) -> np.ndarray:
+        return self.denormalise(branch, name, values, encoding.parameters)
+
+
+class _Answer:
+    """Fields of a chunk on their way from the device; the host goes on meanwhile."""
+
+    def __init__(self, values: Mapping[str, Float[Tensor, "point component"]]) -> None:
+        # Without waiting, a copy from a GPU goes to pinned memory.
+        self.values = {name: value.to("cpu", non_blocking=True) for name, value in values.items()}
+        devices = {value.device for value in values.values() if value.is_cuda}
+        self.copies = [torch.cuda.current_stream(device).record_event() for device in devices]
+
+    def arrive(self) -> dict[str, Float[np.ndarray, "point component"]]:
+        """Wait for the values."""
+        for copy in self.copies:
+            copy.synchronize()
+        return {name: value.numpy() for name, value in self.values.items()}
 
 
 class Wall:

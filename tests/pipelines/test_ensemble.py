@@ -6,7 +6,8 @@ import torch
 
 from meshes.stores import Store
 from pipelines.checkpoints import load_surrogate
-from pipelines.ensemble import FEWEST, MOST, Ensemble, chunk_size, free_memory, pick_device
+from pipelines.ensemble import FEWEST, MOST, Ensemble, chunk_size, pick_device
+from pipelines.memory import free_memory
 from pipelines.specification import Sites
 from pipelines.surrogate import Surrogate
 
