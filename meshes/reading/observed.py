@@ -27,7 +27,8 @@ def observed() -> Iterator[list[str]]:
         finally:
             vtkLogger.SetStderrVerbosity(verbosity)
             vtkOutputWindow.SetInstance(before)
-            errors += _errors(window.GetOutput())
+            said = window.GetOutput()  # bytes, where VTK repeats what is no UTF-8
+            errors += _errors(said if isinstance(said, str) else said.decode(errors="replace"))
 
 
 def _errors(output: str) -> list[str]:

@@ -141,6 +141,8 @@ def _read(
         meshes = source.read(chosen, None, last)  # `join` then says which arrays there are
     if not meshes:
         raise ReadError(f"{source.path} has no block with cells; expected at least one")
+    if blocks is not None and (empty := [name for name in chosen if name not in meshes]):
+        raise ReadError(f"{source.path}: block {empty[0]!r} has no cells; leave it out, or write the file again")
     return {name: _joined(mesh, arrays, parts or {}, notes) for name, mesh in meshes.items()}
 
 

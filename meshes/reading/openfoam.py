@@ -76,6 +76,8 @@ class OpenFOAM(Source):
 
     def read(self, blocks: Collection[str], arrays: Collection[str] | None, time: float | None) -> dict[str, Mesh]:
         """Read some blocks at a time."""
+        if self.decomposed:
+            self._vtk = None  # a reader of several processors keeps to the first time that it was asked for
         with observed() as errors:
             patches = self._patches(time)
             for name, label in patches.items():
@@ -84,7 +86,10 @@ class OpenFOAM(Source):
             for number in range(reader.GetNumberOfCellArrays()):
                 name = reader.GetCellArrayName(number)
                 reader.SetCellArrayStatus(name, int(arrays is None or name in arrays))
-            reader.Update()
+            if time is None:
+                reader.Update()
+            else:
+                reader.UpdateTimeStep(time)  # `Update` alone would keep to the first time
             found = dict(_leaves(reader.GetOutputDataObject(0), ""))
         self._refuse(errors)
         meshes = {name: self._mesh(name, found[name]) for name in patches if name in blocks and name in found}
