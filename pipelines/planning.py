@@ -1,28 +1,52 @@
-"""What a training would take, told from a few of its steps."""
+"""What a training would take, told from a few of its steps, one validation and one checkpoint that are really done."""
 
+import contextlib
 import dataclasses
+import statistics
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from meshes.stores import Store
+from pipelines import checkpoints
+from pipelines.batches import GEOMETRY_BYTES, Batch
 from pipelines.memory import peak_memory
 from pipelines.runs import clock
-from pipelines.trainer import TrainingConfig, build_trainer
+from pipelines.specify import pool_template
+from pipelines.surrogate import Surrogate
+from pipelines.tracking import flatten
+from pipelines.train import VERIFIED
+from pipelines.trainer import Trainer, TrainingConfig, build_trainer
+from pipelines.validate import validate
 
 if TYPE_CHECKING:
     from pipelines.config import Experiment
 
+# Steps that are done whatever they take; the first of them warm up and are not counted.
+LEAST = 6
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a training would take, from a few steps that were really done.
+    """What a training would take.
 
     Attributes:
-        memory: peak bytes, of the GPU where there is one, else of this process.
+        points_a_step: points of bodies, anchors and queries that a step sees, the median over steps.
+        memory: peak bytes, reserved on the GPU where there is one, else of this process, over steps, validation and
+            the writing of a checkpoint.
+        seconds_a_step: the median, so that warming up, a compilation or another process does not count for every step.
+        validations: how many there will be.
+        checkpoints: how many are written for certain; a validation that is the best so far writes another.
+        disk: bytes of the checkpoints that are kept, at most.
+        seconds_before: reading, checking and building before the first step, and what the first ones take longer.
+        seconds: in all, every validation the best so far; without the pictures, which a process of its own draws.
     """
 
     device: str
@@ -31,8 +55,16 @@ class Plan:
     cases: dict[str, int]
     points_a_step: int
     memory: int
-    seconds_a_step: float
     steps: int
+    seconds_a_step: float
+    validations: int
+    seconds_a_validation: float
+    checkpoints: int
+    checkpoints_at_most: int
+    bytes_a_checkpoint: int
+    seconds_a_checkpoint: float
+    disk: int
+    seconds_before: float
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -42,52 +74,143 @@ class Plan:
     def render(self) -> str:
         """Say it in words."""
         cases = ", ".join(f"{count} {split}" for split, count in self.cases.items())
-        return "\n".join(
-            [
-                f"device      {self.device}, {self.precision}",
-                f"operator    {self.parameters:,} parameters",
-                f"cases       {cases}",
-                f"a step      {self.points_a_step:,} points, {1000 * self.seconds_a_step:.0f} ms",
-                f"memory      {self.memory / 2**30:.2f} GiB",
-                f"in all      {self.steps} steps, about {clock(self.seconds)}",
-            ]
-        )
+        written = f"{self.checkpoints} to {self.checkpoints_at_most} of them, {_bytes(self.disk)} kept at most"
+        lines = [
+            f"device       {self.device}, {self.precision}",
+            f"operator     {self.parameters:,} parameters",
+            f"cases        {cases}",
+            f"memory       {_bytes(self.memory)}",
+            f"before       {clock(self.seconds_before)}",
+            f"a step       {self.points_a_step:,} points, {_short(self.seconds_a_step)}; {self.steps:,} of them",
+            f"validation   {_short(self.seconds_a_validation)}; {self.validations} of them",
+            f"checkpoint   {_short(self.seconds_a_checkpoint)}, {_bytes(self.bytes_a_checkpoint)}; {written}",
+            f"in all       about {clock(self.seconds)}",
+        ]
+        return "\n".join(lines)
 
 
-def plan(config: "Experiment", *, operator: nn.Module | None = None, trials: int = 3) -> Plan:
-    """Tell what a training would take, by doing a few of its steps and writing nothing.
+def plan(config: "Experiment", *, operator: nn.Module | None = None, budget: float = 5.0) -> Plan:
+    """Tell what a training would take, by doing a little of everything in it; nothing is left behind.
+
+    Steps are timed for `budget` seconds, then the validation and the writing of a checkpoint (in a temporary folder)
+    twice, as the first of each is slower. What another process takes from this machine meanwhile counts as the
+    machine's own.
 
     Args:
         config: the experiment; its store must be prepared.
         operator: as for `train`.
-        trials: steps that are timed, after one that is not.
+        budget: how long to do steps [s]; some are done in any case.
+
+    Raises:
+        StoreError: a file of the store is missing, truncated or altered.
     """
     settings: TrainingConfig = config.training
-    store = Store(config.data.store)
-    trainer = build_trainer(config, store, operator)
-    drawn = trainer.batches()
-    trainer.update(drawn)
-    _wait(trainer.device)
     began = time.perf_counter()
-    for _ in range(trials):
-        trainer.update(drawn)
-    _wait(trainer.device)
-    seconds = (time.perf_counter() - began) / trials
-    drawn.close()  # type: ignore[attr-defined]
-    counts = (trainer.spec.anchors, trainer.sampler.queries)
-    points = trainer.spec.geometry_points + sum(sum(each.values()) for each in counts)
-    store.close()
-    return Plan(
-        device=torch.cuda.get_device_name(trainer.device) if trainer.device.type == "cuda" else "cpu",
-        precision=trainer.precision,
-        parameters=sum(parameter.numel() for parameter in trainer.parameters),
-        cases={split: len(names) for split, names in store.splits.items()},
-        points_a_step=points * settings.batch * settings.accumulate,
-        memory=_memory(trainer.device),
-        seconds_a_step=seconds,
-        steps=settings.steps,
-        seconds=seconds * settings.steps,
+    with contextlib.closing(Store(config.data.store)) as store:
+        if sum(store.case(name).entry["bytes"] for names in store.splits.values() for name in names) <= VERIFIED:
+            store.verify()
+        trainer = build_trainer(config, store, operator)
+        template = pool_template(store, trainer.units)
+        before = time.perf_counter() - began
+        _read(trainer)
+        if trainer.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(trainer.device)
+
+        points: list[int] = []
+        took = _steps(trainer, points, budget)
+        late = took[len(took) // 2 :]
+        step = statistics.median(late)
+        before += sum(max(0.0, each - step) for each in took[: len(took) // 2])
+        validation = [_validation(trainer) for _ in range(2)] if store.splits["validation"] else [0.0, 0.0]
+        with tempfile.TemporaryDirectory(prefix="anchorfield-plan-") as folder:
+            state = {"best": None, "seconds": 0.0, "settings": flatten(config.to_dict())}
+            writing = [_checkpoint(trainer, template, state, Path(folder)) for _ in range(2)]
+            size = sum(file.stat().st_size for file in writing[1][1].iterdir())
+
+        validated = _due(settings.validate_every, settings.steps) if store.splits["validation"] else set()
+        written = _due(settings.checkpoint_every, settings.steps)
+        before += (validation[0] - validation[1] if validated else 0.0) + writing[0][0] - writing[1][0]
+        return Plan(
+            device=torch.cuda.get_device_name(trainer.device) if trainer.device.type == "cuda" else "cpu",
+            precision=trainer.precision,
+            parameters=sum(parameter.numel() for parameter in trainer.parameters),
+            cases={split: len(names) for split, names in store.splits.items()},
+            points_a_step=int(statistics.median(points)) * settings.accumulate,
+            memory=_memory(trainer.device),
+            steps=settings.steps,
+            seconds_a_step=step,
+            validations=len(validated),
+            seconds_a_validation=validation[1],
+            checkpoints=len(written),
+            checkpoints_at_most=len(written | validated),
+            bytes_a_checkpoint=size,
+            seconds_a_checkpoint=writing[1][0],
+            disk=size * min(len(written | validated), settings.keep + 1),
+            seconds_before=max(before, 0.0),
+            seconds=max(before, 0.0)
+            + step * settings.steps
+            + validation[1] * len(validated)
+            + writing[1][0] * len(written | validated),
+        )
+
+
+def _due(every: int, steps: int) -> set[int]:
+    """List the steps after which something is done that is due every so often, and at the end."""
+    return {*range(every, steps + 1, every), steps}
+
+
+def _read(trainer: Trainer) -> None:
+    """Read what a training comes to keep in memory, which a few steps would not all see."""
+    held, store = 0, trainer.store
+    for name in store.splits["training"]:
+        trainer.sampler.draw(name, np.random.default_rng(0))
+        held += sum(array.nbytes for array in trainer.sampler.body(name))
+        if held > GEOMETRY_BYTES and not store.fits_in_memory:
+            return
+
+
+def _steps(trainer: Trainer, points: list[int], budget: float) -> list[float]:
+    """Do steps for some seconds and time each; a GPU is waited for after each."""
+
+    def counted(batches: Iterator[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            places = [batch.geometry, *batch.anchors.values(), *batch.queries.values()]
+            points.append(sum(each.position.shape[0] * each.position.shape[1] for each in places))
+            yield batch
+
+    drawn = trainer.batches()
+    counting = counted(drawn)
+    took: list[float] = []
+    try:
+        while sum(took) < budget or len(took) < LEAST:
+            began = time.perf_counter()
+            trainer.update(counting)
+            _wait(trainer.device)
+            took.append(time.perf_counter() - began)
+    finally:
+        drawn.close()  # type: ignore[attr-defined]
+    return took
+
+
+def _validation(trainer: Trainer) -> float:
+    began = time.perf_counter()
+    surrogate = Surrogate(trainer.spec, trainer.best_module, device=trainer.device, precision=trainer.precision)
+    validate(surrogate, trainer.sampler, points=trainer.config.validation_points)
+    trainer.operator.train()
+    return time.perf_counter() - began
+
+
+def _checkpoint(trainer: Trainer, template: Any, state: dict[str, Any], folder: Path) -> tuple[float, Path]:
+    began = time.perf_counter()
+    checkpoint = checkpoints.Checkpoint(
+        spec=trainer.spec,
+        weights=trainer.operator.state_dict(),
+        ema=None if trainer.averaged is None else trainer.best_module.state_dict(),
+        template=template,
+        state=trainer.state() | state,
     )
+    saved = checkpoints.save(folder, trainer.step, checkpoint)
+    return time.perf_counter() - began, saved
 
 
 def _wait(device: torch.device) -> None:
@@ -96,4 +219,12 @@ def _wait(device: torch.device) -> None:
 
 
 def _memory(device: torch.device) -> int:
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory()
+    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else peak_memory()
+
+
+def _short(seconds: float) -> str:
+    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s" if seconds < 10 else clock(seconds)
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

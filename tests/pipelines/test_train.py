@@ -18,7 +18,6 @@ from pipelines import checkpoints, pictures
 from pipelines.batches import SamplingConfig
 from pipelines.checkpoints import load_surrogate
 from pipelines.optimisers import AdamWConfig, LionConfig, MuonConfig
-from pipelines.planning import plan
 from pipelines.train import train
 from pipelines.trainer import LossConfig, Trainer, TrainingConfig, build_trainer
 
@@ -241,18 +240,6 @@ def test_any_module_can_be_trained(store, tmp_path):
     assert report.step == 6
     surrogate = load_surrogate(tmp_path / "run", operator=Mean(), ema=False)
     assert surrogate.operator.value.abs().sum() > 0
-
-
-def test_a_plan_writes_nothing(store, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    outlook = plan(experiment(store), trials=1)
-    assert list(tmp_path.iterdir()) == []
-    assert outlook.cases == {"training": 4, "validation": 1, "test": 1}
-    assert outlook.points_a_step == 2 * (128 + 48 + 64 + 96 + 96)
-    assert outlook.seconds == pytest.approx(6 * outlook.seconds_a_step)
-    assert outlook.memory > 2**20
-    assert "6 steps" in outlook.render()
-    assert json.loads(json.dumps(outlook.to_dict()))["device"] == "cpu"
 
 
 @pytest.mark.parametrize("kind", ["mse", "huber", "symlog"])
