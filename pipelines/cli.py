@@ -175,15 +175,24 @@ def evaluate(
     run: Run,
     store: Annotated[Path | None, typer.Option(help="Store to score on; by default the one trained on.")] = None,
     split: Annotated[str, typer.Option(help="Split to score: test, validation or training.")] = "test",
-    draws: Annotated[int, typer.Option(min=1, help="Anchor draws to average over.")] = 1,
+    draws: Annotated[int, typer.Option(min=1, help="Anchor draws to average over; several tell their spread.")] = 1,
+    seed: Annotated[int, typer.Option(help="Decides the anchor draws.")] = 0,
+    tie: Annotated[float | None, typer.Option(help="Coefficients that differ by no more are not told apart.")] = None,
+    pictures: Annotated[int, typer.Option(min=0, help="Worst cases that the report shows.")] = 3,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for scores.json and report.html; by default in the run.")
+    ] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Score a run on every point of every case, beside simple baselines."""
+    """Score a run on every point of every case, beside simple baselines, and write a report to share."""
     from pipelines.evaluate import evaluate as work
     from pipelines.evaluate import render
 
-    _show(work(run, store=store, split=split, draws=draws, device=device), as_json, render)
+    scores = work(
+        run, store=store, split=split, draws=draws, seed=seed, tie=tie, pictures=pictures, out=out, device=device
+    )
+    _show(scores, as_json, render)
 
 
 @app.command()
@@ -200,6 +209,8 @@ def predict(
     chunk: Annotated[int | None, typer.Option(min=1, help="Points at once; by default from free memory.")] = None,
     draws: Annotated[int, typer.Option(min=1, help="Anchor draws to average over; the spread is written.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Decides the anchor draws.")] = 0,
+    unit_of_length: Annotated[str, typer.Option(help="Of the geometry and volume files: m, mm, in …")] = "m",
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -221,6 +232,8 @@ def predict(
         chunk=chunk,
         draws=draws,
         seed=seed,
+        unit_of_length=unit_of_length,
+        precision=precision,
         device=device,
     )
     _show(prediction.to_dict(), as_json, lambda _: prediction.render())

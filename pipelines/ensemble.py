@@ -1,6 +1,7 @@
 """A surrogate read several times with other anchors: the mean of its answers, and how far they spread."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ from jaxtyping import Float, Int
 
 from pipelines.bodies import Body
 from pipelines.memory import free_memory
+from pipelines.settings import ConfigError
 from pipelines.specification import Sites
 from pipelines.surrogate import Surrogate
 
@@ -111,6 +113,19 @@ def pick_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {name!r} is not there: PyTorch sees {torch.cuda.device_count()} CUDA devices")
     return device
+
+
+def pick_precision(name: str, device: torch.device) -> Literal["float32", "bfloat16"]:
+    """Turn `auto`, `float32` or `bfloat16` into one of the latter; `auto` takes bfloat16 on GPUs that have it.
+
+    Raises:
+        ConfigError: the precision is not known.
+    """
+    if name == "auto":
+        return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    if name == "float32" or name == "bfloat16":
+        return name
+    raise ConfigError(f"precision {name!r} is not known; expected auto, float32 or bfloat16")
 
 
 def chunk_size(surrogate: Surrogate) -> int:

@@ -170,7 +170,7 @@ def integrate(
     friction_part = np.zeros(3)
     if shear is not None:
         sign = -1.0 if conventions.shear == "on_fluid" else 1.0
-        area = np.linalg.norm(vectors, axis=-1)
+        area = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
         friction_part = sign * scale * (area @ np.asarray(shear, np.float64))
     for name, part in (("pressure", normal_part), ("wall shear stress", friction_part)):
         if not np.isfinite(part).all():
@@ -329,6 +329,8 @@ def forces(
     chosen = {name: array for name, array in ((PRESSURE, pressure), (SHEAR, shear)) if array is not None}
     arrays = meaning.arrays | chosen
     if PRESSURE not in arrays:
+        if config is None and (path / "prediction.json").exists():
+            raise ValueError(f"{path} is a prediction without a pressure on a surface, and forces are made of that")
         raise ValueError(f"{path}: which array is the pressure? Give an experiment, run or store with --config")
     conventions, settings = conventions or meaning.conventions, settings or meaning.settings
     file = surface_file(path, meaning.file)

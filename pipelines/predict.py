@@ -17,13 +17,14 @@ from jaxtyping import Float
 from meshes.mesh import Mesh
 from meshes.stores.layout import write_json
 from pipelines import grids, shapes
-from pipelines.ensemble import Ensemble, Values, pick_device
+from pipelines.ensemble import Ensemble, Values, pick_device, pick_precision
 from pipelines.expressions import names_in
 from pipelines.forces import PRESSURE, SHEAR, coefficients, in_space, integrate, lump
 from pipelines.metrics import Errors
 from pipelines.outputs import refuse_loss, results
 from pipelines.settings import ConfigError
 from pipelines.shapes import Shape, as_in_files, kept_columns
+from pipelines.sources import METRES
 from pipelines.specification import SurrogateSpec, Units
 
 FORMAT = 1
@@ -54,6 +55,8 @@ class Prediction:
         """Say in a few lines what was predicted."""
         record = self.record
         lines = [f"warning: {warning}" for warning in record["warnings"]]
+        size = np.subtract(record["body"]["upper"], record["body"]["lower"])
+        lines.append(f"the body measures {' × '.join(f'{length:.4g}' for length in size)} m")
         for file, entry in record["files"].items():
             arrays = ", ".join(
                 f"{field['array']} [{field['unit']}]" for field in record["fields"][entry["branch"]].values()
@@ -91,6 +94,8 @@ def predict(
     chunk: int | None = None,
     draws: int = 1,
     seed: int = 0,
+    unit_of_length: str = "m",
+    precision: str = "auto",
     device: str = "auto",
 ) -> Prediction:
     """Predict the fields of a new geometry.
@@ -104,7 +109,7 @@ def predict(
 
     Args:
         run: folder of a training run, one of its checkpoints, or `runs:/ID`.
-        geometry: surface of the body in metres, whole or as the training surfaces.
+        geometry: surface of the body, whole or as the training surfaces.
         out: folder for `surface.vtp`, `volume.vtu` and `prediction.json`.
         volume: mesh to predict the volume fields on.
         grid: cells along each axis of a grid around the body, in place of `volume`.
@@ -115,6 +120,8 @@ def predict(
         chunk: places at once; by default as many as a quarter of the free memory holds.
         draws: anchor draws to average over.
         seed: decides the draws.
+        unit_of_length: of the geometry and of the volume mesh, such as `mm`; what is written is in metres.
+        precision: of the operator's arithmetic; `auto` takes bfloat16 on GPUs that have it.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
 
     Raises:
@@ -128,7 +135,10 @@ def predict(
     clock = _Clock()
     geometry, out = Path(geometry), Path(out)
     checkpoint = find(run)
-    surrogate = load_surrogate(run, device=pick_device(device))
+    if unit_of_length not in METRES:
+        raise ConfigError(f"the unit of length {unit_of_length!r} is not known; expected one of {', '.join(METRES)}")
+    chosen = pick_device(device)
+    surrogate = load_surrogate(run, device=chosen, precision=pick_precision(precision, chosen))
     spec = surrogate.spec
     _check(spec, conditions or {}, volume, grid, bounds, spacing)
     surface_branches, volume_branches = (
@@ -139,12 +149,13 @@ def predict(
     refuse_loss(*files)
     clock("load")
 
-    given = shapes.read_surface(geometry, _arrays(spec, surface_branches))
+    given = _in_metres(shapes.read_surface(geometry, _arrays(spec, surface_branches)), unit_of_length)
+    clock("geometry")
     keep = keep_cells or bool(_truth_arrays(given, _arrays(spec, surface_branches)))
     shape = shapes.shape(_places_only(given), spec, keep_cells=keep)
     parameters = surrogate.complete(dict(conditions or {}), shape.body)
     warnings = [*shape.warnings, *shapes.out_of_range(shape.body, parameters, spec)]
-    clock("geometry")
+    clock("body")
 
     candidates, _ = shape.surface_sites("cell")
     ensemble = Ensemble(
@@ -153,6 +164,7 @@ def predict(
         shape.vertices,
         shape.triangles,
         parameters,
+        body=shape.body,
         draws=draws,
         seed=seed,
         chunk=chunk,
@@ -176,7 +188,7 @@ def predict(
         clock("surface")
 
         if volume_branches:
-            target, inside_given = _target(shape, volume_branches, volume, grid, bounds, spacing)
+            target, inside_given = _target(shape, volume_branches, volume, grid, bounds, spacing, unit_of_length)
             if inside_given:
                 warnings.append(
                     f"{inside_given} of {_size(target)} places of {volume} lie inside the body: are they of one case?"
@@ -205,12 +217,19 @@ def predict(
                 "bounds": bounds,
                 "spacing": spacing,
                 "keep_cells": keep,
-                "chunk": ensemble.chunk,
+                "chunk": min(ensemble.chunk, surrogate.largest or ensemble.chunk),
                 "draws": draws,
                 "seed": seed,
+                "unit_of_length": unit_of_length,
+                "precision": surrogate.precision,
                 "device": str(surrogate.device),
             },
             "space": list(spec.space),
+            "body": {
+                "lower": shape.body.lower.tolist(),
+                "upper": shape.body.upper.tolist(),
+                "length": shape.body.length,
+            },
             "conditions": {name: parameters[name] for name in sorted(surrogate.needed)},
             "parameters": parameters,
             "conventions": dataclasses.asdict(spec.conventions),
@@ -298,6 +317,12 @@ def _association(mesh: Mesh, spec: SurrogateSpec, branch: str) -> str:
     return "point" if at_points else "cell"
 
 
+def _in_metres(mesh: Mesh, unit: str) -> Mesh:
+    if METRES[unit] == 1:
+        return mesh
+    return dataclasses.replace(mesh, points=np.asarray(mesh.points, np.float64) * METRES[unit])
+
+
 def _places_only(mesh: Mesh) -> Mesh:
     return dataclasses.replace(mesh, point_data={}, cell_data={}, field_data={})
 
@@ -312,12 +337,13 @@ def _target(
     grid: tuple[int, ...] | None,
     bounds: tuple[float, ...] | None,
     spacing: float | None,
+    unit_of_length: str,
 ) -> tuple[Mesh, int]:
     """Where to predict in the fluid, and how many places of a given mesh lie inside the body."""
     from meshes.reading import read
 
     if volume is not None:
-        mesh = read(volume, arrays=_arrays(shape.spec, branches))
+        mesh = _in_metres(read(volume, arrays=_arrays(shape.spec, branches)), unit_of_length)
         position = _positions(mesh, _association(mesh, shape.spec, branches[0]))
         inside = sum(int(_inside(shape, part).sum()) for part in _split(position))
         return mesh, inside if inside > 0.01 * _size(mesh) else 0

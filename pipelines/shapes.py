@@ -63,34 +63,45 @@ class Shape:
         self, position: Shaped[np.ndarray, "point 3"]
     ) -> tuple[Float[np.ndarray, "point 3"], Bool[np.ndarray, " point"]]:
         """Bring places to the side that the operator knows, and tell which came from the other."""
-        folded = np.array(position, np.float64)
         axis = self.spec.symmetry_axis
         if axis is None:
-            return folded, np.zeros(len(folded), bool)
+            return np.asarray(position, np.float64), np.zeros(len(position), bool)
+        folded = np.array(position, np.float64)
         other = folded[:, axis] < 0
         folded[other, axis] *= -1
         return folded, other
 
     def surface_sites(self, association: str) -> tuple[Sites, Bool[np.ndarray, " point"]]:
         """Places on the surface, and which of them were folded over."""
+        return (
+            self.cell_sites
+            if association == "cell"
+            else self._sites(self.surface.points, lump(self.surface, self.area_vector))
+        )
+
+    @cached_property
+    def cell_sites(self) -> tuple[Sites, Bool[np.ndarray, " cell"]]:
+        """Centres of the cells of the surface, and which of them were folded over."""
         from meshes.geometry.cells import cell_centres
 
-        if association == "cell":
-            position, vector = cell_centres(self.surface), self.area_vector
-        else:
-            position, vector = self.surface.points, lump(self.surface, self.area_vector)
+        return self._sites(cell_centres(self.surface), self.area_vector)
+
+    def _sites(self, position: np.ndarray, vector: np.ndarray) -> tuple[Sites, Bool[np.ndarray, " point"]]:
         folded, other = self.fold(position)
-        vector = self._turned(vector, other)[:, self.spec.axes]
-        area = np.linalg.norm(vector, axis=1)
+        vector = self._kept(self._turned(vector, other))
+        area = np.sqrt(np.einsum("ij,ij->i", vector, vector))
         normal = vector / np.where(area > 0, area, 1)[:, None]
-        return Sites(folded[:, self.spec.axes], normal, measure=area), other
+        return Sites(self._kept(folded), normal, measure=area), other
+
+    def _kept(self, vector: Float[np.ndarray, "point 3"]) -> Float[np.ndarray, "point space"]:
+        return vector if len(self.spec.axes) == 3 else vector[:, self.spec.axes]
 
     def volume_sites(
         self, position: Shaped[np.ndarray, "point 3"]
     ) -> tuple[Sites, Bool[np.ndarray, " point"], Bool[np.ndarray, " point"]]:
         """Places in the fluid with wall distance and direction; which were folded over, and which lie in the body."""
         folded, other = self.fold(position)
-        kept = folded[:, self.spec.axes]
+        kept = self._kept(folded)
         distance, direction, inside = self.wall.look(kept)
         return Sites(kept, direction, distance), other, inside
 
@@ -113,9 +124,10 @@ class Shape:
         return unfolded
 
     def _turned(self, vector: np.ndarray, other: np.ndarray) -> np.ndarray:
+        if self.spec.symmetry_axis is None:
+            return vector
         vector = np.array(vector, np.float64)
-        if self.spec.symmetry_axis is not None:
-            vector[other, self.spec.symmetry_axis] *= -1
+        vector[other, self.spec.symmetry_axis] *= -1
         return vector
 
 
@@ -184,7 +196,8 @@ def as_in_files(
     """Give values the columns of the source's array: a scalar none, a vector three, zero where a plane lacks them."""
     if spec.fields[branch][name].kind == "scalar":
         return values[:, 0] if values.shape[1] == 1 else values
-    return in_space(values, kept_columns(spec, branch, name)).astype(np.float32)
+    kept = kept_columns(spec, branch, name)
+    return values if kept == (0, 1, 2) else in_space(values, kept).astype(np.float32)
 
 
 def out_of_range(body: Body, parameters: Mapping[str, float], spec: SurrogateSpec) -> list[str]:
@@ -241,9 +254,11 @@ def _asymmetry(
     vertices: Float[np.ndarray, "vertex 3"], triangles: Int[np.ndarray, "triangle 3"], axis: int
 ) -> list[str]:
     """Warn where the two halves of a body differ: the surrogate knows bodies that mirror."""
-    corners = vertices[triangles]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-    offset = abs(float(area @ corners.mean(1)[:, axis]) / area.sum())
+    from meshes.geometry.triangulation import triangle_area_vectors, triangle_centres
+
+    vector = triangle_area_vectors(vertices, triangles)
+    area = np.sqrt(np.einsum("ij,ij->i", vector, vector))
+    offset = abs(float(area @ triangle_centres(vertices, triangles)[:, axis]) / area.sum())
     if offset < 0.01 * float(np.ptp(vertices[:, axis])):
         return []
     name = "xyz"[axis]

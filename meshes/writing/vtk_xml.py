@@ -175,7 +175,7 @@ def _compressed(data: memoryview) -> list[bytes]:
 
 
 def _bytes(data: Shaped[np.ndarray, "row component"]) -> memoryview:
-    return memoryview(data.reshape(-1).view(np.uint8))
+    return data.reshape(-1).view(np.uint8).data
 
 
 def _numbers(name: str, array: Shaped[np.ndarray, "row ..."]) -> Shaped[np.ndarray, "row component"]:

@@ -7,9 +7,12 @@ import pytest
 import pyvista
 
 from meshes.mesh import Mesh
+from meshes.reading import read
+from meshes.writing import write
 from pipelines.checkpoints import load_surrogate
 from pipelines.forces import forces
 from pipelines.predict import Prediction, predict
+from pipelines.settings import ConfigError
 from pipelines.shapes import Shape, out_of_range, shape
 from pipelines.specification import SurrogateSpec, Units
 
@@ -64,6 +67,20 @@ def test_files_carry_the_names_of_the_source(alone: Prediction, case: Path) -> N
     }
     assert record["files"]["volume.vtu"]["places"] == volume.n_cells
     assert "p [Pa]" in alone.render()
+
+
+def test_files_may_be_in_another_unit_of_length(alone: Prediction, tiny_run: Path, case: Path, tmp_path: Path) -> None:
+    mesh = read(case / "body.stl")
+    write(dataclasses.replace(mesh, points=1000 * mesh.points), tmp_path / "in mm.stl")
+    arguments = {"conditions": conditions(case), "out": tmp_path / "out", "device": "cpu"}
+    scaled = predict(tiny_run, geometry=tmp_path / "in mm.stl", unit_of_length="mm", **arguments)
+    np.testing.assert_allclose(scaled.record["body"]["upper"], alone.record["body"]["upper"], rtol=1e-6)
+    largest = np.abs(alone.record["forces"]["force"]).max()
+    np.testing.assert_allclose(scaled.record["forces"]["force"], alone.record["forces"]["force"], atol=1e-2 * largest)
+    assert scaled.record["warnings"] == alone.record["warnings"]
+    assert "the body measures" in scaled.render()
+    with pytest.raises(ConfigError, match="'furlong' is not known; expected one of m, mm"):
+        predict(tiny_run, geometry=case / "body.stl", unit_of_length="furlong", **arguments)
 
 
 def test_no_cell_of_the_grid_lies_inside_the_body(alone: Prediction, case: Path) -> None:
