@@ -115,6 +115,64 @@ def neighbours() -> list[Row]:
     return [("radius, 16,384 centres of 65,536 points", ours, "KDTree(points).query", tree)]
 
 
+def neighbours_on_gpu() -> list[Row]:
+    """Find them on a GPU, beside every distance and `topk`; nothing where there is none."""
+    import torch
+
+    from neuralop.functional.radius import cell_list, radius, radius_padded
+
+    if not torch.cuda.is_available():
+        return []
+
+    def events(work: Callable[[], object], repeats: int = 200) -> float:
+        for _ in range(3):
+            work()
+        marks = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(repeats)]
+        for begin, end in marks:
+            begin.record()
+            work()
+            end.record()
+        torch.cuda.synchronize()
+        return statistics.median(1e-3 * begin.elapsed_time(end) for begin, end in marks)
+
+    def captured(work: Callable[[], object]) -> Callable[[], object]:
+        work()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            work()
+        return graph.replay
+
+    def uniform(count: int) -> torch.Tensor:
+        return torch.rand(count, 3, generator=torch.Generator().manual_seed(0)).cuda()
+
+    points = uniform(65_536)
+    centres = points[:16_384]
+    pairs = events(lambda: torch.cdist(centres, points).topk(32, largest=False), 20)
+    name, card = "16,384 centres of 65,536 points", torch.cuda.get_device_name()
+    rows = []
+    for reach in (0.035, 0.1, 0.3):  # about 12, 250 and 5,000 within
+        given = (points, centres, reach, 32)
+        what = f"{name}, radius {reach}, {card}"
+        rows += [
+            (
+                f"radius_padded, replayed, {what}",
+                events(captured(lambda g=given: radius_padded(*g))),
+                "cdist, topk",
+                pairs,
+            ),
+            (f"radius_padded, {what}", events(lambda g=given: radius_padded(*g)), "cdist, topk", pairs),
+            (f"radius, {what}", events(lambda g=given: radius(*g), 50), "cdist, topk", pairs),
+        ]
+        if reach < 0.3:
+            rows.append((f"cell_list, {what}", events(lambda g=given: cell_list(*g), 10), "cdist, topk", pairs))
+    many = uniform(10_000_000)
+    given = (many, many[:1_000_000], 0.0066, 32)  # about 12 within
+    rows.append(
+        (f"radius_padded, 1 M centres of 10 M points, {card}", events(lambda: radius_padded(*given), 20), "", None)
+    )
+    return rows
+
+
 def geometry() -> list[Row]:
     """Measure the exact wall distance of 100,000 points from 20,480 triangles, beside the nearest triangle centre."""
     from scipy.spatial import KDTree
@@ -193,7 +251,7 @@ def operator() -> list[Row]:
     ]
 
 
-BENCHMARKS = (command_line, store, neighbours, geometry, operator)
+BENCHMARKS = (command_line, store, neighbours, neighbours_on_gpu, geometry, operator)
 
 
 def main(names: list[str]) -> None:

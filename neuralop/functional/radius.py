@@ -1,5 +1,7 @@
 """Neighbours within a radius, found on the device where the points are."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -7,6 +9,8 @@ from torch import Tensor
 
 # Candidate pairs held at once by the cell list: about 200 MiB with their distances and orders.
 CENTRES_AT_ONCE = 16_384
+# Where the kernels of `radius_triton` can run, and the longest list that they hold in registers.
+HAS_TRITON, MOST_IN_KERNEL = find_spec("triton") is not None, 256
 
 
 def radius(
@@ -21,7 +25,8 @@ def radius(
 
     Where more than `max_count` lie within, the nearest are kept; equal distances are ordered by position, axis after
     axis, so the neighbours as a set of positions do not depend on the order of the points. Distances are compared in
-    float64. On CPU a k-d tree finds them, elsewhere a cell list.
+    float64. On CPU a k-d tree finds them, on CUDA what `radius_padded` says, elsewhere and without `max_count` a cell
+    list.
 
     Args:
         points: places to find.
@@ -37,14 +42,100 @@ def radius(
     Raises:
         ValueError: the radius is not positive, `max_count` is below 1, or only one of the offsets is given.
     """
+    _check(radius, max_count, points_offsets, centres_offsets)
+    return _ragged(points.detach(), centres.detach(), radius, max_count, points_offsets, centres_offsets)
+
+
+def radius_padded(
+    points: Float[Tensor, "point space"],
+    centres: Float[Tensor, "centre space"],
+    radius: float,
+    max_count: int,
+    points_offsets: Int[Tensor, " sample_plus_one"] | None = None,
+    centres_offsets: Int[Tensor, " sample_plus_one"] | None = None,
+) -> tuple[Int[Tensor, "centre {max_count}"], Int[Tensor, " centre"]]:
+    """Find what `radius` finds, in rows of `max_count`.
+
+    On CUDA with Triton, in up to three axes and for up to 256 neighbours, nothing waits for the device, so the search
+    can be captured in a CUDA graph or compiled. Offsets must then be on the device too. Elsewhere it is `radius`,
+    padded.
+
+    Args:
+        points: places to find.
+        centres: places to find them around.
+        radius: largest distance, inclusive, in the unit of the positions.
+        max_count: most neighbours per centre.
+        points_offsets: where each sample begins among the points; only points of the same sample are neighbours.
+        centres_offsets: where each sample begins among the centres.
+
+    Returns:
+        `indices`, nearest first and zero after the last, which there is a point for unless there is none; and how many
+        neighbours each centre has.
+
+    Raises:
+        ValueError: the radius is not positive, `max_count` is below 1, or only one of the offsets is given.
+    """
+    _check(radius, max_count, points_offsets, centres_offsets)
+    given = (points.detach(), centres.detach(), radius, max_count, points_offsets, centres_offsets)
+    if _has_kernels(points, max_count):
+        return _nearest(*given)
+    offsets, found = _ragged(*given)
+    counts = offsets.diff()
+    indices = found.new_zeros(len(centres), max_count)
+    indices[_filled(counts, max_count)] = found
+    return indices, counts
+
+
+def _check(radius: float, max_count: int | None, points_offsets: object, centres_offsets: object) -> None:
     if not radius > 0:
         raise ValueError(f"the radius must be positive, got {radius}")
     if max_count is not None and max_count < 1:
         raise ValueError(f"max_count must be at least 1, got {max_count}")
     if (points_offsets is None) != (centres_offsets is None):
         raise ValueError("give the offsets of points and of centres, or neither")
+
+
+def _has_kernels(points: Tensor, max_count: int | None) -> bool:
+    return (
+        HAS_TRITON
+        and points.device.type == "cuda"
+        and points.shape[1] <= 3
+        and max_count is not None
+        and max_count <= MOST_IN_KERNEL
+    )
+
+
+def _nearest(
+    points: Tensor,
+    centres: Tensor,
+    radius: float,
+    max_count: int,
+    points_offsets: Tensor | None,
+    centres_offsets: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    from neuralop.functional.radius_triton import nearest_within
+
+    return nearest_within(points, centres, radius, max_count, points_offsets, centres_offsets)
+
+
+def _filled(counts: Tensor, max_count: int) -> Tensor:
+    """Tell which slots of padded rows hold a neighbour."""
+    return torch.arange(max_count, device=counts.device) < counts[:, None]
+
+
+def _ragged(
+    points: Tensor,
+    centres: Tensor,
+    radius: float,
+    max_count: int | None,
+    points_offsets: Tensor | None,
+    centres_offsets: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    if max_count is not None and _has_kernels(points, max_count):
+        indices, counts = _nearest(points, centres, radius, max_count, points_offsets, centres_offsets)
+        return torch.cat((counts.new_zeros(1), counts.cumsum(0))), indices[_filled(counts, max_count)]
     find = _tree if points.device.type == "cpu" else cell_list
-    return find(points.detach(), centres.detach(), radius, max_count, points_offsets, centres_offsets)
+    return find(points, centres, radius, max_count, points_offsets, centres_offsets)
 
 
 def _tree(
