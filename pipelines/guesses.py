@@ -169,10 +169,14 @@ def _velocity_by_range(
 def _shear_by_range(
     files: Files, name: str, found: dict[str, tuple[str, str]], known: Known, numbers: Numbers
 ) -> str | None:
-    if PRESSURE not in found or files.first.arrays[name].components != 3:
+    if PRESSURE not in found or files.first.arrays[name].components != 3 or "normal" in _plain(name):
         return None
-    parts = [array.rms / files.looks[case].arrays[found[PRESSURE][0]].rms for case, array in _each(files, name)]
-    return f"by its range: {np.median(parts):.2g} of the pressure" if max(parts) < 0.1 else None
+    pressures = dict(_each(files, found[PRESSURE][0]))
+    if any(array.association != pressures[case].association for case, array in _each(files, name)):
+        return None
+    parts = [array.rms / (pressures[case].rms or 1) for case, array in _each(files, name)]
+    likely = min(parts) > 0 and max(parts) < min(0.1, 3 * min(parts))
+    return f"by its range: {np.median(parts):.2g} of the pressure" if likely else None
 
 
 _BY_RANGE: dict[str, Callable[[Files, str, dict[str, tuple[str, str]], Known, Numbers], str | None]] = {

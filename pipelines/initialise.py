@@ -158,10 +158,10 @@ class _Page:
                 return named, len(files.cases), files.first.cells
 
             best = max(several, key=worth, default=None)
-            rest = [files.template for files in several if files is not best]
+            rest = [files.name for files in several if files is not best]
             if best is not None and rest:
                 told = "further ones" if len(rest) > 1 else "a further one"
-                self.found.notes.append(f"{best.template} is taken for the {role}; {told}: {', '.join(rest[:6])}")
+                self.found.notes.append(f"{best.name} is taken for the {role}; {told}: {', '.join(rest[:6])}")
             chosen.append(best)
         volume, surface, geometry = chosen
         return volume, surface, geometry
@@ -173,7 +173,7 @@ class _Page:
         return tuple(axis for axis in range(3) if len(thin) != 1 or axis not in thin)
 
     def _nothing_to_learn(self) -> str:
-        there = [f"{files.template} ({', '.join(files.first.arrays) or 'no arrays'})" for files in self.found.files[:6]]
+        there = [f"{files.name} ({', '.join(files.first.arrays) or 'no arrays'})" for files in self.found.files[:6]]
         names = "pressure, velocity, wall shear stress or vorticity"
         return f"no file holds an array that looks like {names}; there are: {'; '.join(there)}"
 
@@ -243,17 +243,19 @@ class _Page:
 
     def _geometry(self) -> None:
         if self.geometry is not None:
-            self.put(1, f"geometry: {to_flow({'file': self.geometry.template})}", f"{self.geometry.first.cells} faces")
+            self.put(1, f"geometry: {to_flow(_source(self.geometry))}", f"{self.geometry.first.cells} faces")
         elif self.surface is not None:
             self.put(1, "geometry: null", "the wall of the surface branch")
             if "surface" not in self.roles:
-                self.lines[-1] = f"  geometry: {to_flow({'file': self.surface.template})}"
+                self.lines[-1] = f"  geometry: {to_flow(_source(self.surface))}"
         else:
             self.put(1, f"geometry: {{file: {UNKNOWN}}}", "no file holds the body: its surface, such as body.stl")
 
     def _branch(self, kind: str, files: Files, fields: Mapping[str, tuple[str, str]]) -> None:
         self.put(2, f"{kind}:")
         self.put(3, f"file: {to_flow(files.template)}", f"{files.first.cells} cells in the first case")
+        for key, value in list(_source(files).items())[1:]:
+            self.put(3, f"{key}: {to_flow(value)}", "a number, or several to average over" if key == "time" else "")
         self.put(3, f"kind: {kind}")
         self.put(3, "fields:")
         arrays = files.arrays()
@@ -275,6 +277,8 @@ class _Page:
         self.anchored = self.anchored or role in (PRESSURE, SHEAR)
         self.put(4, f"{role}:", f"{_said(array)}; {reason}")
         self.put(5, f"array: {to_flow(name)}")
+        if name in files.first.joined:
+            self.put(5, f"parts: {to_flow(list(files.first.joined[name]))}")
         self.put(5, f"unit: {unit}", choice)
         if KINDS[role] != "scalar":
             self.put(5, f"kind: {KINDS[role]}")
@@ -293,9 +297,13 @@ class _Page:
             return scale(files, name, [speed, f"{speed} / length"], self.numbers, lengths)
         return speed
 
+    @property
+    def body(self) -> Files | None:
+        """The file that holds the body."""
+        return self.geometry or self.surface
+
     def _lengths(self) -> dict[str, float]:
-        bodies = self.geometry or self.surface
-        looks = bodies.looks.items() if bodies else ()
+        looks = self.body.looks.items() if self.body else ()
         return {case: look.length for case, look in looks if look.length is not None}
 
     def _free_stream(self) -> None:
@@ -324,6 +332,9 @@ class _Page:
         if numbers.others:
             comment = f"there are also {', '.join(numbers.others[:4])}"
         self.put(1, f"parameters: {to_flow(source)}", comment)
+        if numbers.file is None and any(map(str.isdigit, self.found.cases[0].name)):
+            example = self.found.cases[-1].name
+            self.say(1, f"Where names such as {example} hold a number: pattern: 'speed_(?P<speed>[-0-9.]+)'.")
         if numbers.texts:
             told = "; ".join(f"{name}: {text}" for name, text in list(numbers.texts.items())[:8])
             self.say(1, f"The first of these files also says: {told}.")
@@ -340,17 +351,15 @@ class _Page:
 
     def _conventions(self) -> None:
         surface, fields = self.roles.get("surface", (None, {}))
-        holder, held = (surface, fields) if PRESSURE in fields else self.roles.get("volume", (None, {}))
         self.put(1, "conventions:")
-        if holder is not None and PRESSURE in held:
-            reason = pressure_reason(holder, held[PRESSURE][0], self.known, self.numbers)
+        if surface is not None and PRESSURE in fields:
+            reason = pressure_reason(surface, fields[PRESSURE][0], self.known, self.numbers)
             choices = "kinematic (over density), gauge or absolute [Pa], coefficient"
             self.put(2, f"pressure: {UNKNOWN}", f"{choices}; {reason}" if reason else choices)
-        if surface is not None and SHEAR in fields:
-            reason = shear_reason(surface, fields[SHEAR][0], self._stream_numbers())
-            choices = "on_body (force of the fluid) or on_fluid (OpenFOAM)"
-            self.put(2, f"shear: {UNKNOWN}", f"{choices}; {reason}" if reason else choices)
-        if surface is not None and PRESSURE in fields:
+            if SHEAR in fields:
+                reason = shear_reason(surface, fields[SHEAR][0], self._stream_numbers())
+                choices = "on_body (force of the fluid) or on_fluid (OpenFOAM)"
+                self.put(2, f"shear: {UNKNOWN}", f"{choices}; {reason}" if reason else choices)
             density = self.known.get("density")
             self.put(2, f"density: {density or UNKNOWN}", "kg/m³, a number or a parameter; it counts in forces")
         axis, side = self._half()
@@ -379,20 +388,14 @@ class _Page:
             return
         self.put(1, "forces:", "for drag and lift coefficients; without this section forces are in newtons only")
         area = self.known.get("area")
-        half = self._half()[0] is not None
-        if len(self.axes) == 2:
-            hint = "m²: chord times the thickness of the strip"
-        else:
-            hint = (
-                "m², such as size_y * size_z / 2 for the half that the files hold"
-                if half
-                else ("m², such as size_y * size_z for the box around the body")
-            )
+        box = "size_y * size_z / 2 for the half that the files hold"
+        box = box if self._half()[0] is not None else "size_y * size_z for the box around the body"
+        hint = "m²: chord times the thickness of the strip" if len(self.axes) == 2 else f"m², such as {box}"
         self.put(2, f"reference_area: {area or UNKNOWN}", hint)
         self.put(2, f"speed: {self.known.get('speed') or 'speed'}")
         direction = self.stream.direction
         drag: Any = UNKNOWN if direction is None else [_plain_number(each) for each in direction]
-        self.put(2, f"drag_direction: {to_flow(drag)}", "along the stream" if direction else "such as [1, 0, 0]")
+        self.put(2, f"drag_direction: {to_flow(drag)}", self._drag_reason())
         across = "across the stream" if len(self.axes) == 2 else "a guess: no file tells what is up"
         self.put(2, f"lift_direction: {to_flow(self._lift())}", across)
         reported = {
@@ -402,6 +405,15 @@ class _Page:
         }
         if reported:
             self.put(2, f"reported: {to_flow(reported)}", "prepare compares what it integrates with these")
+
+    def _drag_reason(self) -> str:
+        if self.stream.direction is not None:
+            return "along the stream"
+        surface, fields = self.roles["surface"]
+        if SHEAR not in fields:
+            return "such as [1, 0, 0]"
+        shear = surface.arrays()[fields[SHEAR][0]].mean
+        return f"such as [1, 0, 0]; the mean wall shear is largest along {'xyz'[int(np.argmax(np.abs(shear)))]}"
 
     def _lift(self) -> list[Any]:
         direction = self.stream.direction
@@ -417,11 +429,28 @@ class _Page:
         count = len(self.found.cases)
         if count == 1:
             self.found.notes.append("one case is enough to check files, but a surrogate needs several to learn from")
-        parts = (
-            {"validation": 0.1, "test": 0.1} if count > 2 else {"validation": 0.0, "test": 0.0 if count < 2 else 0.5}
-        )
+        names = [case.name for case in self.found.cases]
+        looks = self.body.looks.values() if self.body else ()
+        shapes = {(look.lower, look.upper, look.length) for look in looks}
+        if count > 1 and len(shapes) == 1:
+            drawn = [names[index] for index in np.random.default_rng(0).permutation(count)]
+            held = max(1, round(0.1 * count))
+            test, validation = sorted(drawn[:held]), sorted(drawn[held : 2 * held] if count > 2 else [])
+            self.say(1, "The body seems to be the same in every case, so cases are drawn by lot and named.")
+            self.put(1, f"splits: {to_flow({'kind': 'names', 'validation': validation, 'test': test})}")
+            return
+        validation, test = (0.1, 0.1) if count > 2 else (0.0, 0.5 if count > 1 else 0.0)
         comment = "by case; validation chooses the checkpoint, test is scored"
-        self.put(1, f"splits: {to_flow({'kind': 'fractions', **parts, 'seed': 0})}", comment)
+        self.put(
+            1, f"splits: {to_flow({'kind': 'fractions', 'validation': validation, 'test': test, 'seed': 0})}", comment
+        )
+
+
+def _source(files: Files) -> dict[str, Any]:
+    """Say which file is meant, and what of it."""
+    source: dict[str, Any] = {"file": files.template}
+    source |= {"blocks": list(files.blocks)} if files.blocks else {}
+    return source | ({"time": files.time} if files.time else {})
 
 
 def _minus(expression: str) -> str:

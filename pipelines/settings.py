@@ -260,7 +260,8 @@ def _expected(schema: Any) -> str:
     if origin is typing.Annotated:
         return _expected(arguments[0])
     if origin is Literal:
-        return " or ".join(str(each) for each in arguments)
+        *most, last = map(str, arguments)
+        return f"{', '.join(most)} or {last}" if most else last
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_expected(each) for each in arguments)
     if origin is tuple and arguments[1:] != (...,):

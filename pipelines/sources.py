@@ -148,6 +148,10 @@ class FractionSplits:
         groups: dict[str, list[str]] = {}
         for name, geometry in geometries.items():
             groups.setdefault(geometry, []).append(name)
+        parts = [part for part in (self.validation, self.test) if part]
+        if len(groups) <= sum(max(1, round(part * len(groups))) for part in parts):
+            message = f"{len(geometries)} cases have {len(groups)} different geometries, which are not split"
+            raise ConfigError(f"data.splits: {message}, and none is left for training; name cases with kind: names")
         drawn = sorted(groups.values(), key=lambda names: sha256(f"{self.seed}/{names[0]}".encode()).digest())
         chosen: dict[str, list[str]] = {}
         for split, part in (("test", self.test), ("validation", self.validation)):

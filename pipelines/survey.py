@@ -16,20 +16,28 @@ from jaxtyping import Float
 
 from meshes.kinds import dimensions
 from meshes.mesh import Mesh
-from meshes.reading import SUFFIXES, read
-from meshes.reading.errors import ReadError
+from meshes.reading import SUFFIXES, ReadError, files_of, find_joins, is_case, open_source, read, read_blocks
+from meshes.reading.joining import join
+from meshes.reading.merging import merge
+from meshes.reading.times import LATEST
 from pipelines.bodies import measure_body
 from pipelines.parameters import read_parameters
 from pipelines.sources import ParameterSource, RawCase
 
 # Cases whose files are read whole, spread evenly over all of them; no further file is read beyond these bytes.
 SAMPLED, BUDGET = 5, 4 * 10**9
+# Files of one case, alike but for numbers, that are taken for the steps of a series.
+SERIES = 4
 # Folders below a case that are looked into.
 DEPTH = 3
 # Coordinates closer than this part of the diagonal are one level of a mesh one cell thick.
 LEVEL = 1e-6
 # Part of the volume's cells, the farthest from its middle, that tell the free stream.
 FAR = 0.05
+# Where an OpenFOAM case keeps the surfaces that it was meshed from.
+SURFACES = ("constant/triSurface", "constant/geometry")
+# Files without fields.
+BARE = (".stl", ".obj", ".ply")
 PARAMETER_SUFFIXES = (".json", ".yaml", ".yml", ".csv")
 
 _log = logging.getLogger(__name__)
@@ -69,6 +77,7 @@ class Look:
         open: area that is missing across each axis, over that side of the box; of surfaces only.
         length: of the body as `measure_body` gives it; None for volumes.
         arrays: by name.
+        joined: for each vector that is stored by components, their names.
     """
 
     path: Path
@@ -80,6 +89,7 @@ class Look:
     open: tuple[float, ...] | None
     length: float | None
     arrays: dict[str, Array]
+    joined: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,13 +98,25 @@ class Files:
 
     Attributes:
         template: what a configuration writes under `file`.
+        part: of a case or collection of several blocks, `volume` or `surface`; empty for a file of one mesh.
+        blocks: those that are meant; empty for all, and for the inner mesh of an OpenFOAM case.
+        time: `latest` where there are several times and one must be named.
         cases: names of the cases that have it.
         looks: by case, of those that were read.
     """
 
     template: str
+    part: str = ""
+    blocks: tuple[str, ...] = ()
+    time: str | None = None
     cases: list[str]
     looks: dict[str, Look] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        blocks = f" ({', '.join(self.blocks[:3])}{' …' if len(self.blocks) > 3 else ''})" if self.blocks else ""
+        return ("the OpenFOAM case" if self.template == "." else self.template) + blocks
 
     @property
     def first(self) -> Look:
@@ -167,12 +189,12 @@ def survey(paths: Sequence[str | Path]) -> Survey:
     """
     notes: list[str] = []
     cases, pattern = _find(paths, notes)
-    templates = _templates(cases)
+    templates = _templates(cases, notes)
     files = _look(cases, templates, notes)
     for each in files:
         missing = [case.name for case in cases if case.name not in each.cases]
         if missing:
-            notes.append(f"{_some(missing, len(cases))} have no {each.template}")
+            notes.append(f"{_some(missing, len(cases))} have no {each.name}")
         _compare(each, notes)
     return Survey(pattern=pattern, cases=cases, files=files, numbers=_numbers(cases, notes), notes=notes)
 
@@ -192,11 +214,13 @@ def _find(paths: Sequence[str | Path], notes: list[str]) -> tuple[list[RawCase],
     named = given
     if len(given) == 1 and given[0].is_dir():
         (root,) = given
+        if is_case(root):
+            return [RawCase(root.name, root, root)], escape(str(root))
         here = _meshes(root, 1)
         folders = [each for each in sorted(root.iterdir()) if each.is_dir() and _meshes(each, DEPTH)]
         alike = Counter((re.sub(r"\d+", "#", file.stem), file.suffix) for file in here)
         if max(alike.values(), default=0) > 1:
-            suffix = alike.most_common(1)[0][0][1]
+            suffix = max(alike, key=lambda each: (alike[each], each[1] not in BARE))[1]
             named = [file for file in here if file.suffix == suffix]
         elif not here:
             named = folders
@@ -247,6 +271,9 @@ def _is_mesh(path: Path) -> bool:
 
 
 def _meshes(folder: Path, depth: int) -> list[Path]:
+    """Return the files that can be read in a folder; an OpenFOAM case counts as one, beside what it was meshed from."""
+    if is_case(folder):
+        return [folder, *(file for each in SURFACES if (folder / each).is_dir() for file in _meshes(folder / each, 1))]
     found = []
     for each in sorted(folder.iterdir()):
         if _is_mesh(each):
@@ -259,7 +286,7 @@ def _meshes(folder: Path, depth: int) -> list[Path]:
 # --- Files
 
 
-def _templates(cases: Sequence[RawCase]) -> dict[str, dict[str, Path]]:
+def _templates(cases: Sequence[RawCase], notes: list[str]) -> dict[str, dict[str, Path]]:
     """Return how a configuration calls the files that cases share, and for each case the file."""
     relative = {
         case.name: [file.relative_to(case.folder).as_posix() for file in _meshes(case.folder, DEPTH)]
@@ -267,6 +294,7 @@ def _templates(cases: Sequence[RawCase]) -> dict[str, dict[str, Path]]:
         else [each.name for each in _meshes(case.folder, 1) if each.stem == case.name]
         for case in cases
     }
+    relative = {case: _without_series(names, notes) for case, names in relative.items()}
     exact = Counter(name for names in relative.values() for name in names)
     templates: dict[str, dict[str, Path]] = {}
     for case in cases:
@@ -279,6 +307,23 @@ def _templates(cases: Sequence[RawCase]) -> dict[str, dict[str, Path]]:
     return templates
 
 
+def _without_series(names: Sequence[str], notes: list[str]) -> list[str]:
+    """Keep the last of many files of one case whose names differ in numbers only, such as time steps."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(re.sub(r"\d+", "#", name), []).append(name)
+    kept: list[str] = []
+    for like, group in groups.items():
+        if len(group) < SERIES:
+            kept += group
+            continue
+        kept.append(max(group, key=lambda name: [int(number) for number in re.findall(r"\d+", name)]))
+        note = f"a case has many files like {like.replace('#', '*')}, taken for a series of which the last counts"
+        if note not in notes:
+            notes.append(note)
+    return kept
+
+
 def _template(name: str, case: str) -> str:
     return name.replace(case, "{name}") if case in name else re.sub(r"\d+", "*", name)
 
@@ -289,23 +334,83 @@ def _look(cases: Sequence[RawCase], templates: Mapping[str, Mapping[str, Path]],
     common = {template: paths for template, paths in templates.items() if len(paths) >= min(rare + 1, len(cases))}
     whole = [case for case in cases if all(case.name in paths for paths in common.values())] or list(cases)
     picks = np.unique(np.linspace(0, len(whole) - 1, min(SAMPLED, len(whole))).round().astype(int))
-    files = {name: Files(template=name, cases=list(paths)) for name, paths in common.items()}
+    files: dict[tuple[str, str], Files] = {}
     spent = 0
     for case in (whole[pick] for pick in picks):
         for template, paths in common.items():
-            size = paths[case.name].stat().st_size if case.name in paths else 0
-            if case.name not in paths or (files[template].looks and spent + size > BUDGET):
+            if case.name not in paths:
                 continue
-            spent += size
-            _log.info("%s (%.1f MB)", paths[case.name], size / 1e6)
+            path = paths[case.name]
             try:
-                files[template].looks[case.name] = look(paths[case.name])
-            except ReadError as error:
+                size = sum(file.stat().st_size for file in files_of(path, time=_latest(path)))
+                if any(name == template for name, _ in files) and spent + size > BUDGET:
+                    continue
+                spent += size
+                _log.info("%s (%.1f MB)", path, size / 1e6)
+                _look_into(path, template, case.name, list(paths), files)
+            except (ReadError, FileNotFoundError) as error:  # the second where it names a file that is not there
                 notes.append(f"left out: {error}")
-    read_ones = [each for each in files.values() if each.looks]
-    if not read_ones:
+    if not files:
         raise ValueError(notes[-1] if notes else "no file could be read")
-    return read_ones
+    return list(files.values())
+
+
+def _latest(path: Path) -> str | None:
+    """Return what a configuration must say where there are several times."""
+    source = open_source(path)
+    return LATEST if len(source.times()) > 1 else None
+
+
+def _look_into(path: Path, template: str, case: str, cases: list[str], files: dict[tuple[str, str], Files]) -> None:
+    """Read a file, or the blocks of a collection that make up its volume and its body."""
+    source, time = open_source(path), _latest(path)
+    said = None if source.latest else time
+    blocks = source.blocks(source.times()[-1] if source.times() else None)
+    if len(blocks) < 2:
+        files.setdefault((template, ""), Files(template=template, time=said, cases=cases))
+        files[template, ""].looks[case] = look(read(path, time=time), path)
+        return
+    meshes = read_blocks(path, time=time)
+    inner = {name: mesh for name, mesh in meshes.items() if dimensions(mesh.types).max() == 3}
+    known = files.get((template, "surface"))
+    walls = known.blocks if known else tuple(_bodies(meshes, inner))
+    for part, names in (("volume", tuple(inner)), ("surface", walls)):
+        there = {name: meshes[name] for name in names if name in meshes}
+        if not there:
+            continue
+        kept = () if part == "volume" and source.usual(blocks) == list(there) else names
+        files.setdefault(
+            (template, part), Files(template=template, part=part, blocks=kept, time=said, cases=cases)
+        ).looks[case] = look(merge(there, str(path)), path)
+
+
+def _bodies(meshes: Mapping[str, Mesh], inner: Mapping[str, Mesh]) -> list[str]:
+    """Return the surfaces that lie within the fluid; with no fluid to tell, all.
+
+    What bounds the fluid itself, such as the inlet, the ground and the sides, lies in a side of its box, or reaches
+    from one side to the one across.
+    """
+    surfaces = {name: mesh for name, mesh in meshes.items() if mesh.is_surface}
+    if not inner:
+        return list(surfaces)
+    points = np.concatenate([mesh.points for mesh in inner.values()]).astype(np.float64)
+    lower, upper = points.min(axis=0), points.max(axis=0)
+    near = LEVEL * float(np.linalg.norm(upper - lower))
+    thin = [axis for axis in range(3) if _levels(points[:, axis], near) <= 2]
+    axes = [axis for axis in range(3) if len(thin) != 1 or axis not in thin]
+    found = []
+    for name, mesh in surfaces.items():
+        corners = mesh.points[mesh.connectivity][:, axes]
+        low = np.abs(corners.min(axis=0) - lower[axes]) < near
+        high = np.abs(corners.max(axis=0) - upper[axes]) < near
+        flat = np.ptp(corners, axis=0) < near
+        if not (low & high).any() and not (flat & (low | high)).any():
+            found.append(name)
+    return found
+
+
+def _levels(values: Float[np.ndarray, " point"], near: float) -> int:
+    return len(np.unique(np.round((values - values.min()) / (near or 1))))
 
 
 def _compare(files: Files, notes: list[str]) -> None:
@@ -313,18 +418,18 @@ def _compare(files: Files, notes: list[str]) -> None:
     every = {name for look in files.looks.values() for name in look.arrays}
     for name in sorted(every - set(files.arrays())):
         lacking = [case for case, look in files.looks.items() if name not in look.arrays]
-        notes.append(f"{files.template} lacks the array {name!r} in {_some(lacking, len(files.looks), 'looked into')}")
+        notes.append(f"{files.name} lacks the array {name!r} in {_some(lacking, len(files.looks), 'looked into')}")
     for name, array in files.arrays().items():
         different = {look.arrays[name].components for look in files.looks.values()}
         if len(different) > 1:
             counts = " or ".join(map(str, sorted(different)))
-            notes.append(f"{name!r} of {files.template} has {counts} components, not the same in every case")
+            notes.append(f"{name!r} of {files.name} has {counts} components, not the same in every case")
         bad = sum(look.arrays[name].bad for look in files.looks.values())
         if bad:
             where = next(case for case, look in files.looks.items() if look.arrays[name].bad)
-            notes.append(f"{name!r} of {files.template} has {bad} values that are NaN or infinite, first in {where}")
+            notes.append(f"{name!r} of {files.name} has {bad} values that are NaN or infinite, first in {where}")
         if array.association != files.first.arrays[name].association:
-            notes.append(f"{name!r} of {files.template} lies on points in some cases and on cells in others")
+            notes.append(f"{name!r} of {files.name} lies on points in some cases and on cells in others")
 
 
 def _some(names: Sequence[str], total: int, what: str = "cases") -> str:
@@ -332,22 +437,17 @@ def _some(names: Sequence[str], total: int, what: str = "cases") -> str:
     return f"{len(names)} of {total} {what} ({listing})"
 
 
-def look(path: Path) -> Look:
-    """Read one file and measure what a configuration is guessed from.
-
-    Raises:
-        ReadError: it cannot be read.
-    """
-    mesh = read(path)
+def look(mesh: Mesh, path: Path) -> Look:
+    """Measure what a configuration is guessed from."""
+    joined = _joined(mesh)
+    mesh = join(mesh, joined)
     dimension = dimensions(mesh.types)
     highest = int(dimension.max())
     points = mesh.points[np.isfinite(mesh.points).all(axis=1)].astype(np.float64)
     lower, upper = points.min(axis=0), points.max(axis=0)
-    level = LEVEL * float(np.linalg.norm(upper - lower))
-    thin = tuple(
-        axis for axis in range(3) if len(np.unique(np.round((points[:, axis] - lower[axis]) / (level or 1)))) <= 2
-    )
-    flat = highest == 2 and any(upper[axis] - lower[axis] <= level for axis in thin)
+    near = LEVEL * float(np.linalg.norm(upper - lower))
+    thin = tuple(axis for axis in range(3) if _levels(points[:, axis], near) <= 2)
+    flat = highest == 2 and any(upper[axis] - lower[axis] <= near for axis in thin)
     role: Literal["volume", "surface", "geometry", "none"] = "none"
     if highest == 3 or (flat and (mesh.cell_data or mesh.point_data)):
         role = "volume"
@@ -366,7 +466,20 @@ def look(path: Path) -> Look:
         open=missing,
         length=length,
         arrays=_arrays(mesh, role, area),
+        joined=joined,
     )
+
+
+def _joined(mesh: Mesh) -> dict[str, tuple[str, ...]]:
+    """Return the vectors that are stored by components, each component in one of them."""
+    joined: dict[str, tuple[str, ...]] = {}
+    for data in (mesh.cell_data, mesh.point_data):
+        for each in find_joins(name for name, array in data.items() if array.size == len(array)):
+            taken = {*mesh.cell_data, *mesh.point_data, *joined}
+            used = {part for parts in joined.values() for part in parts}
+            if each.name not in taken and not used & set(each.parts):
+                joined[each.name] = each.parts
+    return joined
 
 
 def _surface(mesh: Mesh, size: Float[np.ndarray, "3"], thin: tuple[int, ...]) -> tuple[np.ndarray, Any, float | None]:

@@ -124,3 +124,77 @@ def test_cases_that_differ_are_told(stokes_cases: Path, tmp_path: Path) -> None:
     ):
         assert sentence in report.notes
         assert sentence in (tmp_path / "mixed.yaml").read_text()
+
+
+def test_vectors_stored_by_components_are_joined(stokes_cases: Path, tmp_path: Path) -> None:
+    cases = copies(stokes_cases, tmp_path / "cases", [f"stokes_000{number}" for number in range(3)])
+    for volume in cases.glob("*/volume.vtu"):
+        mesh = pyvista.read(volume)
+        velocity = mesh.cell_data.pop("U")
+        for axis, letter in enumerate("xyz"):
+            mesh.cell_data[f"U{letter}"] = velocity[:, axis]
+        mesh.save(volume)
+    report = initialise([cases], out=tmp_path / "parts.yaml")
+    spec = yaml.safe_load((tmp_path / "parts.yaml").read_text())["data"]["branches"]["volume"]["fields"]["velocity"]
+    assert (report.fields["volume"]["velocity"], spec["parts"]) == ("U", ["Ux", "Uy", "Uz"])
+    assert spec["free_stream"] == ["speed", 0, 0]
+
+
+def test_arrays_with_names_of_their_own_are_known_by_their_range(tmp_path: Path) -> None:
+    for number, speed in enumerate((10.0, 20.0, 40.0)):
+        folder = tmp_path / "cases" / f"c{number}"
+        folder.mkdir(parents=True)
+        body = pyvista.Sphere()
+        towards = -body.cell_centers().points[:, 0] / 0.5
+        body.cell_data["field_1"] = 0.5 * speed**2 * (1 - 2.25 * (1 - towards.clip(0) ** 2)).clip(-1.2, 1)
+        body.cell_data["field_2"] = np.tile([0.01 * speed**2 / 2, 0.0, 0.0], (body.n_cells, 1))
+        body.save(folder / "body.vtp")
+        fluid = pyvista.ImageData(
+            dimensions=(7, 7, 7), spacing=(2, 2, 2), origin=(-6, -6, -6)
+        ).cast_to_unstructured_grid()
+        fluid.cell_data["field_3"] = np.tile([0.0, speed, 0.0], (fluid.n_cells, 1))
+        fluid.save(folder / "fluid.vtu")
+        (folder / "case.yaml").write_text(f"speed: {speed}\nfluid: air\n")
+    report = initialise([tmp_path / "cases"], out=tmp_path / "ranges.yaml")
+    assert report.fields == {
+        "surface": {"pressure": "field_1", "wall_shear_stress": "field_2"},
+        "volume": {"velocity": "field_3"},
+    }
+    data = yaml.safe_load((tmp_path / "ranges.yaml").read_text())["data"]
+    assert data["branches"]["volume"]["fields"]["velocity"]["free_stream"] == [0, "speed", 0]
+    assert data["forces"]["drag_direction"] == [0, 1, 0]
+    assert data["splits"]["kind"] == "names"  # the body is the same in every case, and cases of one body stay together
+
+
+def test_files_of_which_each_is_a_case(stokes_cases: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        shutil.copy(stokes_cases / f"stokes_000{number}" / "surface.vtp", tmp_path / f"car {number}.vtp")
+        shutil.copy(stokes_cases / f"stokes_000{number}" / "body.stl", tmp_path / f"car {number}.stl")
+    rows = "".join(f"car {number},{10 + number}\n" for number in range(3))
+    (tmp_path / "table.csv").write_text("design,velocity\n" + rows)
+    report = initialise([tmp_path], out=tmp_path / "flat.yaml")
+    data = yaml.safe_load((tmp_path / "flat.yaml").read_text())["data"]
+    assert report.cases == 3
+    assert data["cases"] == str(tmp_path / "car *.vtp")
+    assert (data["geometry"], data["branches"]["surface"]["file"]) == ({"file": "{name}.stl"}, "{name}.vtp")
+    assert data["parameters"] == {"file": str(tmp_path / "table.csv"), "name_column": "design"}
+    assert data["conditions"] == ["velocity"]
+    assert data["branches"]["surface"]["fields"]["pressure"]["scale"] == "0.5 * velocity**2"
+
+
+def test_names_with_numbers_of_their_own(stokes_cases: Path, tmp_path: Path) -> None:
+    for number in (1, 7, 12):
+        folder = tmp_path / "runs" / f"run_{number}"
+        folder.mkdir(parents=True)
+        shutil.copy(stokes_cases / "stokes_0001" / "surface.vtp", folder / f"boundary_{number}.vtp")
+        for step in range(5):
+            shutil.copy(stokes_cases / "stokes_0001" / "volume.vtu", folder / f"volume_{step}0.vtu")
+        (folder / f"geo_{number}.csv").write_text(f"U,length\n{20 + number},4.5\n")
+    report = initialise([tmp_path / "runs"], out=tmp_path / "runs.yaml")
+    data = yaml.safe_load((tmp_path / "runs.yaml").read_text())["data"]
+    assert data["cases"] == str(tmp_path / "runs" / "run_*")
+    assert data["branches"]["surface"]["file"] == "boundary_*.vtp"
+    assert data["branches"]["volume"]["file"] == "volume_40.vtu"
+    assert data["parameters"] == {"file": "geo_*.csv"}
+    assert data["conditions"] == ["U"]
+    assert report.notes == ["a case has many files like volume_*.vtu, taken for a series of which the last counts"]
