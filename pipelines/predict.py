@@ -5,6 +5,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -134,6 +135,9 @@ def predict(
 
     clock = _Clock()
     geometry, out = Path(geometry), Path(out)
+    hasher = ThreadPoolExecutor(1)  # gigabytes are hashed beside all the rest
+    geometry_sha256 = hasher.submit(_sha256, geometry)
+    hasher.shutdown(wait=False)
     checkpoint = find(run)
     if unit_of_length not in METRES:
         raise ConfigError(f"the unit of length {unit_of_length!r} is not known; expected one of {', '.join(METRES)}")
@@ -150,7 +154,7 @@ def predict(
     clock("load")
 
     given = _in_metres(shapes.read_surface(geometry, _arrays(spec, surface_branches)), unit_of_length)
-    clock("geometry")
+    clock("read")
     keep = keep_cells or bool(_truth_arrays(given, _arrays(spec, surface_branches)))
     shape = shapes.shape(_places_only(given), spec, keep_cells=keep)
     parameters = surrogate.complete(dict(conditions or {}), shape.body)
@@ -181,11 +185,13 @@ def predict(
             mean, spread = ensemble.decode(branch, sites)
             values = shape.unfold(branch, mean, other)
             surface_values |= values
+            clock("surface")
             truth = given if keep else None
             mesh = writer.fill(branch, shape.surface, association, values, spread, truth)
             writer.write(write, names[branch], branch, association, mesh)
+            clock("write")
         forces = _forces(shape, surface_values, association, spec, parameters)
-        clock("surface")
+        clock("forces")
 
         if volume_branches:
             target, inside_given = _target(shape, volume_branches, volume, grid, bounds, spacing, unit_of_length)
@@ -198,10 +204,11 @@ def predict(
             for branch in volume_branches:
                 association = _association(target, spec, branch)
                 values, spread = _decode_volume(ensemble, shape, branch, _positions(target, association))
+                clock("volume")
                 truth = target if volume is not None else None
                 mesh = writer.fill(branch, _places_only(target), association, values, spread, truth)
                 writer.write(write, names[branch], branch, association, mesh)
-        clock("volume")
+                clock("write")
 
         for warning in warnings:
             log.warning("%s", warning)
@@ -210,7 +217,7 @@ def predict(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "run": str(run),
             "checkpoint": {"name": checkpoint.name, "sha256": _sha256(checkpoint / "manifest.json")},
-            "geometry": {"path": str(geometry), "sha256": _sha256(geometry), "triangles": len(shape.triangles)},
+            "geometry": {"path": str(geometry), "sha256": geometry_sha256.result(), "triangles": len(shape.triangles)},
             "volume": None if volume is None else {"path": str(volume), "sha256": _sha256(Path(volume))},
             "settings": {
                 "grid": grid,
@@ -530,7 +537,7 @@ def _sha256(path: Path) -> str:
 
 
 class _Clock:
-    """Seconds since the last call, by name."""
+    """Seconds since the last call, added up by name."""
 
     def __init__(self) -> None:
         self.started = self.last = time.perf_counter()
@@ -538,7 +545,8 @@ class _Clock:
 
     def __call__(self, name: str) -> None:
         now = time.perf_counter()
-        self.laps[name], self.last = now - self.last, now
+        self.laps[name] = self.laps.get(name, 0.0) + now - self.last
+        self.last = now
 
     def seconds(self) -> dict[str, float]:
         return {name: round(lap, 3) for name, lap in self.laps.items()} | {
