@@ -11,6 +11,7 @@ from torch.nn.functional import gelu, linear
 
 from neuralop.encodings.fourier import FourierEncoding
 from neuralop.functional.radius import radius as neighbours_within
+from neuralop.functional.radius import radius_padded
 from neuralop.points import Points
 
 with warnings.catch_warnings():
@@ -19,6 +20,10 @@ with warnings.catch_warnings():
     from torch_geometric.nn import MessagePassing
 
 Message = Literal["relative", "absolute"]
+
+# Devices on which neighbours that are found here fill `max_neighbours` slots a supernode, empty ones with no share in
+# the mean: its sums then need no scatter, sizes do not depend on the places, and nothing waits for the device.
+PADDED = ("cuda",)
 
 
 class SupernodePooling(MessagePassing):
@@ -98,14 +103,6 @@ class SupernodePooling(MessagePassing):
         points = geometry.position.flatten(0, 1)
         index, supernodes = self._supernodes(geometry)
         centres = points[index]
-        if neighbours is None:
-            neighbours = self._find(geometry, supernodes, points, centres)
-        offsets, indices = neighbours
-        if len(offsets) != len(index) + 1:
-            raise ValueError(f"expected neighbours of {len(index)} supernodes, got those of {len(offsets) - 1}")
-        counts = offsets.diff()
-        target = torch.arange(len(index), device=points.device).repeat_interleave(counts, output_size=len(indices))
-
         own = self.encode(centres[None])[0]
         place = (points, centres)
         if not self.relative:
@@ -113,13 +110,11 @@ class SupernodePooling(MessagePassing):
             sender, receiver = self.enter.weight[:, : 2 * own.shape[-1]].chunk(2, -1)
             place = (linear(self.encode(points[None])[0], sender), linear(own, receiver))
         features = points[:, :0] if geometry.features is None else geometry.features.flatten(0, 1)
-        hidden = self.propagate(
-            torch.stack((indices, target)),
-            size=(len(points), len(index)),
-            place=place,
-            features=(features, None),
-            share=self._shares(geometry, indices, target, counts),
-        )
+        within = (points, centres, self.radius, self.max_neighbours, _starts(geometry), _starts(supernodes))
+        if neighbours is None and points.device.type in PADDED:
+            hidden = self._pool_padded(geometry, *radius_padded(*within), place, features)
+        else:
+            hidden = self._pool(geometry, *(neighbours or neighbours_within(*within)), place, features)
         tokens = self.project(torch.cat((self.leave(hidden), own.to(hidden.dtype)), -1))
         return tokens.unflatten(0, (len(supernodes.position), -1)), supernodes
 
@@ -130,7 +125,8 @@ class SupernodePooling(MessagePassing):
         if self.encode_difference is not None:
             difference = place_i - place_j
             relative = torch.cat((difference, difference.norm(dim=-1, keepdim=True)), -1)
-            hidden = linear(self.encode_difference(relative[None])[0], self.enter.weight[:, :sent], self.enter.bias)
+            encoded = self.encode_difference(relative.flatten(0, -2)[None])[0].unflatten(0, relative.shape[:-1])
+            hidden = linear(encoded, self.enter.weight[:, :sent], self.enter.bias)
         else:
             hidden = place_i + place_j + self.enter.bias
         if features_j.shape[-1]:
@@ -161,16 +157,37 @@ class SupernodePooling(MessagePassing):
             measure = measure.flatten()[index].unflatten(0, (-1, self.supernodes))
         return index, Points(position, measure)
 
-    def _find(self, geometry: Points, supernodes: Points, points: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
-        """Find neighbours sample by sample."""
-
-        def starts(of: Points) -> Tensor:
-            batch, tokens = of.position.shape[:2]
-            return torch.arange(batch + 1, device=points.device) * tokens if of.offsets is None else of.offsets
-
-        return neighbours_within(
-            points, centres, self.radius, self.max_neighbours, starts(geometry), starts(supernodes)
+    def _pool(
+        self, geometry: Points, offsets: Tensor, indices: Tensor, place: tuple[Tensor, Tensor], features: Tensor
+    ) -> Float[Tensor, "supernode width"]:
+        """Take the mean of what the neighbours send."""
+        supernodes = len(place[1])
+        if len(offsets) != supernodes + 1:
+            raise ValueError(f"expected neighbours of {supernodes} supernodes, got those of {len(offsets) - 1}")
+        counts = offsets.diff()
+        target = torch.arange(supernodes, device=offsets.device).repeat_interleave(counts, output_size=len(indices))
+        return self.propagate(
+            torch.stack((indices, target)),
+            size=(len(place[0]), supernodes),
+            place=place,
+            features=(features, None),
+            share=self._shares(geometry, indices, target, counts),
         )
+
+    def _pool_padded(
+        self, geometry: Points, indices: Tensor, counts: Tensor, place: tuple[Tensor, Tensor], features: Tensor
+    ) -> Float[Tensor, "supernode width"]:
+        """Take the mean of what the neighbours in the first `counts` slots send."""
+
+        def gather(values: Tensor) -> Tensor:  # whose derivative adds up, where that of indexing sorts
+            return values.index_select(0, indices.flatten()).unflatten(0, indices.shape)
+
+        dtype = torch.promote_types(geometry.position.dtype, torch.float32)
+        weight = (torch.arange(indices.shape[1], device=counts.device) < counts[:, None]).to(dtype)
+        if geometry.measure is not None and self.measure:
+            weight = weight * gather(geometry.measure.flatten()).to(dtype)
+        share = weight / weight.sum(1, keepdim=True).clamp(min=torch.finfo(dtype).tiny)
+        return self.message(place[1][:, None], gather(place[0]), gather(features), share[..., None]).sum(1)
 
     def _shares(
         self, geometry: Points, indices: Tensor, target: Tensor, counts: Tensor
@@ -183,3 +200,11 @@ class SupernodePooling(MessagePassing):
         total = torch.zeros(len(counts), dtype=dtype, device=measure.device).index_add_(0, target, measure)
         # A neighbourhood without measure is padding: whatever its token is, nothing reads it.
         return (measure / total.clamp(min=torch.finfo(dtype).tiny)[target])[:, None]
+
+
+def _starts(points: Points) -> Int[Tensor, " sample_plus_one"]:
+    """Where each sample begins."""
+    if points.offsets is not None:
+        return points.offsets
+    batch, tokens = points.position.shape[:2]
+    return torch.arange(batch + 1, device=points.position.device) * tokens

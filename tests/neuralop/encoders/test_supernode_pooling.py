@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import gelu
 
+from neuralop.encoders import supernode_pooling
 from neuralop.encoders.supernode_pooling import SupernodePooling
 from neuralop.points import Points
 
@@ -62,6 +63,47 @@ def test_keeps_the_nearest():
     nearest = torch.cdist(points.position[0, :5], points.position[0]).argsort(1)[:, :2]
     offsets = torch.arange(0, 11, 2)
     torch.testing.assert_close(pooling(points)[0], build(radius=9.0)(points, (offsets, nearest.flatten()))[0])
+
+
+@pytest.mark.parametrize("message", ["relative", "absolute"])
+@pytest.mark.parametrize("measure", [False, True])
+@pytest.mark.parametrize("features", [0, 2])
+@pytest.mark.parametrize("packed", [False, True])
+def test_padded_neighbours_give_the_same(monkeypatch, message, measure, features, packed):
+    points = draw(features=features, batch=2)
+    if packed:
+        parts = (points.position, points.measure, points.features)
+        joined = [None if part is None else part.flatten(0, 1)[None, :-4] for part in parts]
+        points = Points(*joined, torch.tensor([0, 17, 30]))
+    compare(monkeypatch, build(message=message, measure=measure, features=features, max_neighbours=4), points)
+
+
+def test_padded_neighbourhoods_without_measure_give_nothing(monkeypatch):
+    points = draw()
+    compare(monkeypatch, build(measure=True), Points(points.position, torch.zeros_like(points.measure)))
+
+
+def compare(monkeypatch, pooling, points):
+    """Tokens and derivatives of both forms."""
+    answers = []
+    for padded in ((), ("cpu", "cuda")):
+        monkeypatch.setattr(supernode_pooling, "PADDED", padded)
+        tokens = pooling(points)[0]
+        answers.append((tokens, *torch.autograd.grad(tokens.square().sum(), list(pooling.parameters()))))
+    torch.testing.assert_close(answers[0], answers[1])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("message", ["relative", "absolute"])
+def test_on_cuda_nothing_waits_for_the_device(monkeypatch, message):
+    pooling = build(message=message, radius=0.3, max_neighbours=8, supernodes=200).cuda()
+    points = Points(torch.rand(2, 1000, 3, dtype=torch.float64, device="cuda"))
+    compare(monkeypatch, pooling, points)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        pooling(points)[0].sum().backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_gradient_at_a_point_on_top_of_its_supernode_is_finite():
