@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from pipelines.errors import sentence
 from pipelines.settings import ConfigError, Tree, nearest, say
 
 _SUFFIX = ".yaml"
@@ -116,8 +117,10 @@ def _compose(file: Path, above: tuple[Path, ...]) -> Tree:
 def _read_yaml(file: Path) -> Tree:
     try:
         content = parse(file.read_text(encoding="utf-8"), str(file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is no text in UTF-8; expected the YAML of an experiment") from error
+    except OSError as error:
+        raise ConfigError(f"the configuration cannot be read: {sentence(error)}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):

@@ -1,6 +1,5 @@
 """What the arrays of a surface file mean: told by a prediction, an experiment, a store or a run."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from meshes.fields import FieldSpec
 from pipelines.forces import PRESSURE, SHEAR, Conventions, ForceConfig
+from pipelines.outputs import read_record
 from pipelines.specification import AXES
 
 
@@ -54,7 +54,7 @@ def meaning_of(path: Path, config: str | Path | None) -> Meaning:
 
 
 def _from_prediction(file: Path) -> Meaning:
-    record = json.loads(file.read_text(encoding="utf-8"))
+    record = read_record(file)
     volumes = {file["branch"] for name, file in record["files"].items() if name.endswith(".vtu")}
     fields = [each for branch, each in record["fields"].items() if branch not in volumes and PRESSURE in each]
     surface = fields[0] if fields else {}

@@ -6,9 +6,14 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from meshes.aside import named
 from pipelines.settings import ConfigError
+
+# Of the record of a prediction.
+FORMAT = 1
+_KEYS = ["format", "fields", "files", "space", "parameters", "conventions", "force_settings"]
 
 
 @contextmanager
@@ -61,6 +66,24 @@ def refuse_loss(out: Path, record: str, names: Sequence[str], inputs: Sequence[P
                 f"{path} is there already and no result of an earlier call ({out / record} does not list it); "
                 "name another --out, or remove it"
             )
+
+
+def read_record(file: Path) -> dict[str, Any]:
+    """Read the record of a prediction.
+
+    Raises:
+        ValueError: it is not whole, or of another format.
+    """
+    try:
+        record = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{file} is not whole ({error}); predict again, or remove it") from error
+    missing = [key for key in _KEYS if key not in record] if isinstance(record, dict) else _KEYS
+    if missing or record["format"] != FORMAT:
+        found = f"lacks {', '.join(missing)}" if missing else f"has format {record['format']}"
+        message = f"{file} is no record of a prediction of format {FORMAT}, it {found}"
+        raise ValueError(f"{message}; predict again with this version, or remove it")
+    return record
 
 
 def _listed(record: Path) -> set[str]:

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from meshes.stores import Store
 from pipelines import checkpoints
+from pipelines.errors import sentence
 from pipelines.pictures import FOLDER as PICTURES
 from pipelines.pictures import Painter
 from pipelines.runs import CONFIG, ENVIRONMENT, Progress, RunFolder, clock, environment
-from pipelines.settings import to_dict
+from pipelines.settings import ConfigError, to_dict
 from pipelines.specify import pool_template
 from pipelines.surrogate import Surrogate
 from pipelines.tracking import CHECKPOINT, METRICS, NoTracking, Tracker, flatten, start, system_metrics
@@ -95,10 +96,10 @@ def train(config: "Experiment", *, run: Path, resume: bool = False, operator: nn
             loss became NaN.
     """
     settings: TrainingConfig = config.training
-    folder = RunFolder(Path(run))
+    last = _last(Path(run), resume)
     store = Store(config.data.store, resident=RESIDENT)
     _verify(store)
-    last = _last(folder.path, resume)
+    folder = RunFolder(Path(run))
     with _deterministic(settings.deterministic):
         trainer = build_trainer(config, store, operator)
         state: Mapping[str, Any] = {"best": None, "seconds": 0.0}
@@ -129,13 +130,14 @@ def train(config: "Experiment", *, run: Path, resume: bool = False, operator: nn
             status = "KILLED"
             raise
         finally:
-            if status == "FAILED":
-                folder.log(f"the training failed at step {trainer.step}: {sys.exception()}")
             if painter is not None:
                 painter.stop()
             if tracker is not None:
                 tracked = tracker.close(status)
             store.close()
+            error = sys.exception()
+            if status == "FAILED" and error is not None:  # last, since the disk may be full
+                folder.log(f"the training failed at step {trainer.step}: {sentence(error)}")
     return dataclasses.replace(report, tracked=tracked)
 
 
@@ -251,9 +253,11 @@ def _verify(store: Store) -> None:
 
 
 def _last(run: Path, resume: bool) -> Path | None:
-    last = checkpoints.marked(run / checkpoints.FOLDER, "last")
+    last = checkpoints.last(run / checkpoints.FOLDER)
     if not resume and (last is not None or (run / METRICS).exists()):
-        raise ValueError(f"{run} already holds a training: go on with --resume, or name another folder with --run")
+        raise ConfigError(f"{run} already holds a training: go on with --resume, or name another folder with --run")
+    if (run / CONFIG).exists() and not (run / ENVIRONMENT).exists():
+        raise ConfigError(f"{run / CONFIG} is there already and of no training; name another folder with --run")
     return last
 
 
