@@ -15,7 +15,8 @@ def rotate(
     `(a, b) → (a cos θ − b sin θ, a sin θ + b cos θ)`
 
     Dot products of rotated queries and keys then depend on differences of angle alone. It is computed in the precision
-    of the angles, float32 or better, and returned in that of `x`. Channels without an angle stay as they are.
+    of the angles, float32 or better, and returned in that of `x`. Channels without an angle stay as they are. In memory
+    the result has heads after tokens, as linear maps take them and give them: what attends to it needs no copy after.
 
     Args:
         x: queries or keys.
@@ -26,7 +27,8 @@ def rotate(
         Su et al. 2021, RoFormer (arXiv 2104.09864).
     """
     rotated = 2 * cos.shape[-1]
-    cos, sin = cos[:, None], sin[:, None]
+    x, cos, sin = x.transpose(1, 2), cos[:, :, None], sin[:, :, None]
     even, odd = x[..., 0:rotated:2], x[..., 1:rotated:2]
     turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2).to(x.dtype)
-    return turned if rotated == x.shape[-1] else torch.cat((turned, x[..., rotated:]), -1)
+    whole = turned if rotated == x.shape[-1] else torch.cat((turned, x[..., rotated:]), -1)
+    return whole.transpose(1, 2)

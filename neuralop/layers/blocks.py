@@ -20,11 +20,11 @@ class TransformerBlock(nn.Module):
     both halves. Gates are zero until trained: the block begins as the identity.
 
     `forward` runs the whole block on one stream of tokens. Where attention connects several streams, its owner calls
-    `modulations`, `offer` or `ask`, the mixer's `read` and `leave` itself.
+    `modulations`, `offer` or `ask`, the mixer's `attend` and `finish` itself.
 
     Attributes:
-        regions: methods worth compiling one by one: all arithmetic of the block but attention and the map after it, in
-            few kernels. Blocks of one layout share what is compiled.
+        regions: methods worth compiling one by one: all arithmetic of the block but attention, in few kernels. Blocks
+            of one layout share what is compiled.
 
     Args:
         mixer: tokens to tokens, of the same width.
@@ -36,7 +36,7 @@ class TransformerBlock(nn.Module):
     """
 
     parts = 6
-    regions = ("offer", "ask", "leave")
+    regions = ("offer", "ask", "finish")
     mixer: Any
 
     def __init__(
@@ -103,6 +103,15 @@ class TransformerBlock(nn.Module):
         tokens = tokens.addcmul(gate, mixed)
         return tokens.addcmul(mlp_gate, self.mlp(modulate(self.mlp_norm(tokens), scale, shift)))
 
+    def finish(
+        self,
+        tokens: Float[Tensor, "batch token width"],
+        attended: Float[Tensor, "batch token width"],
+        modulations: Modulations,
+    ) -> Float[Tensor, "batch token width"]:
+        """Mix the heads of what attention found, and go on as `leave` does."""
+        return self.leave(tokens, self.mixer.out(attended), modulations)
+
     def forward(
         self,
         tokens: Float[Tensor, "batch token width"],
@@ -125,7 +134,7 @@ class PerceiverBlock(TransformerBlock):
     """
 
     parts = 8
-    regions = ("ask", "memory", "leave")
+    regions = ("ask", "memory", "finish")
 
     def __init__(
         self,

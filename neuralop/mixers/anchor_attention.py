@@ -70,8 +70,8 @@ class AnchorAttention(nn.Module):
         for branch, tokens in anchors.items():
             block = self.block(branch)
             memory = join([memories[other] for other in self.visible[branch]])
-            mixed = block.mixer.read(queries[branch], memory, places[branch])
-            updated[branch] = block.leave(tokens, mixed, modulations[branch])
+            attended = block.mixer.attend(queries[branch], memory, places[branch])
+            updated[branch] = block.finish(tokens, attended, modulations[branch])
         return updated, memories
 
     def read(
@@ -87,4 +87,4 @@ class AnchorAttention(nn.Module):
         modulations = block.modulations(condition, place.offsets, queries.shape[1])
         query = block.ask(queries, place, modulations)
         memory = join([memories[other] for other in self.visible[branch]])
-        return block.leave(queries, block.mixer.read(query, memory, place), modulations)
+        return block.finish(queries, block.mixer.attend(query, memory, place), modulations)

@@ -71,10 +71,10 @@ class _Attention(nn.Module):
     def _values(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def read(
+    def attend(
         self, query: Float[Tensor, "batch head token channel"], memory: Memory, place: Place
     ) -> Float[Tensor, "batch token width"]:
-        """Attend to a memory, and mix the heads."""
+        """Attend to a memory: what each head finds, side by side."""
         attended: Any = attention(
             query,
             memory["key"],
@@ -84,7 +84,13 @@ class _Attention(nn.Module):
             key_offsets=memory.get("offsets"),
             reserved=self.reserved,
         )
-        return self.out(attended.transpose(1, 2).flatten(2))
+        return attended.transpose(1, 2).flatten(2)
+
+    def read(
+        self, query: Float[Tensor, "batch head token channel"], memory: Memory, place: Place
+    ) -> Float[Tensor, "batch token width"]:
+        """Attend to a memory, and mix the heads."""
+        return self.out(self.attend(query, memory, place))
 
 
 class SelfAttention(_Attention):

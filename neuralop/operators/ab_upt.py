@@ -423,7 +423,7 @@ class ABUPT(nn.Module):
         for block in self.geometry_blocks:
             modulations = block.modulations(embedded, place.offsets, tokens.shape[1])  # type: ignore[operator]
             query, memory = block.offer(tokens, place, modulations)  # type: ignore[operator]
-            tokens = block.leave(tokens, block.mixer.read(query, memory, place), modulations)  # type: ignore[operator]
+            tokens = block.finish(tokens, block.mixer.attend(query, memory, place), modulations)  # type: ignore[operator]
 
         streams = {name: self._tokens(name, points) for name, points in sites.items()}
         places = {name: self._place(points) for name, points in sites.items()}
@@ -542,8 +542,8 @@ class _GeometryReading(nn.Module):
         number = self.number[branch]
         block: Any = self.blocks[number]
         modulations = block.modulations(condition, place.offsets, tokens.shape[1])
-        mixed = block.mixer.read(block.ask(tokens, place, modulations), memories[number], place)
-        return block.leave(tokens, mixed, modulations)
+        attended = block.mixer.attend(block.ask(tokens, place, modulations), memories[number], place)
+        return block.finish(tokens, attended, modulations)
 
 
 def _samples(points: Points) -> int:

@@ -55,3 +55,9 @@ def test_half_precision_is_rotated_in_full():
     turned = rotate(x.bfloat16(), cos, sin)
     assert turned.dtype == torch.bfloat16
     torch.testing.assert_close(turned, rotate(x.bfloat16().float(), cos, sin).bfloat16(), rtol=0, atol=0)
+
+
+def test_leaves_heads_after_tokens_in_memory():
+    x, position = draw(6)
+    turned = rotate(x, *RotaryEncoding(SPACE, WIDTH, shortest=3.0, base=20.0)(position))
+    assert turned.transpose(1, 2).is_contiguous()
