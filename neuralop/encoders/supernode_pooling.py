@@ -54,6 +54,9 @@ class SupernodePooling(MessagePassing):
         first neighbours found; the nearest are kept here, so the order of points does not matter.
     """
 
+    # Worth compiling by itself: some twenty operations on all features of all neighbours, which one kernel does.
+    regions = ("_pool_padded",)
+
     def __init__(
         self,
         *,
