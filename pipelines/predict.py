@@ -135,9 +135,11 @@ def predict(
 
     clock = _Clock()
     geometry, out = Path(geometry), Path(out)
-    hasher = ThreadPoolExecutor(1)  # gigabytes are hashed beside all the rest
-    geometry_sha256 = hasher.submit(_sha256, geometry)
-    hasher.shutdown(wait=False)
+    # Beside all the rest gigabytes are hashed, and an STL, which has no arrays to choose, is read.
+    aside = ThreadPoolExecutor(2)
+    stl = aside.submit(shapes.read_surface, geometry, ()) if geometry.suffix.lower() == ".stl" else None
+    geometry_sha256 = aside.submit(_sha256, geometry)
+    aside.shutdown(wait=False)
     checkpoint = find(run)
     if unit_of_length not in METRES:
         raise ConfigError(f"the unit of length {unit_of_length!r} is not known; expected one of {', '.join(METRES)}")
@@ -153,7 +155,8 @@ def predict(
     refuse_loss(*files)
     clock("load")
 
-    given = _in_metres(shapes.read_surface(geometry, _arrays(spec, surface_branches)), unit_of_length)
+    given = shapes.read_surface(geometry, _arrays(spec, surface_branches)) if stl is None else stl.result()
+    given = _in_metres(given, unit_of_length)
     clock("read")
     keep = keep_cells or bool(_truth_arrays(given, _arrays(spec, surface_branches)))
     shape = shapes.shape(_places_only(given), spec, keep_cells=keep)

@@ -27,7 +27,9 @@ def refuse_flat(mesh: Mesh, space: tuple[int, ...] = (0, 1, 2)) -> None:
     """
     if len(space) < 3 or not mesh.is_surface:
         return
-    used = np.asarray(mesh.points, np.float64)[np.unique(mesh.connectivity)]
+    of_cell = np.zeros(mesh.n_points, bool)
+    of_cell[mesh.connectivity] = True
+    used = np.asarray(mesh.points[of_cell], np.float64)
     away = used - used.mean(axis=0)
     thin, _, long = np.sqrt(np.maximum(np.linalg.eigvalsh(away.T @ away), 0))
     if thin <= FLAT * long:
