@@ -113,13 +113,16 @@ def init(
 @app.command()
 def inspect(
     paths: Annotated[list[Path], typer.Argument(help="Meshes, case folders, stores, runs or checkpoints.")],
+    beyond_memory: Annotated[
+        bool, typer.Option("--beyond-memory", help="Read a mesh even where the memory seems too small for it.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Tell what files hold: fields, units, ranges, defects."""
     from pipelines.inspect import inspect as work
     from pipelines.inspect import render
 
-    reports = work(paths)
+    reports = work(paths, beyond_memory=beyond_memory)
     _show(reports, as_json, lambda reports: "\n\n".join(render(report) for report in reports))
 
 

@@ -15,7 +15,7 @@ COLLECTIONS = (".vtm", ".pvd", ".case", ".encas", ".foam")
 SURFACES = ("constant/triSurface", "constant/geometry")
 
 
-def inspect(paths: Iterable[Path | str]) -> list[dict[str, Any]]:
+def inspect(paths: Iterable[Path | str], *, beyond_memory: bool = False) -> list[dict[str, Any]]:
     """Look into files and folders.
 
     A mesh is read whole, a series at its latest time. Of a folder of cases, all files are counted, but only those of
@@ -23,6 +23,7 @@ def inspect(paths: Iterable[Path | str]) -> list[dict[str, Any]]:
 
     Args:
         paths: mesh files, OpenFOAM cases, folders of cases, stores, runs or checkpoints, or `runs:/ID` of MLflow.
+        beyond_memory: read a mesh even where it seems to need more memory than there is.
 
     Returns:
         For each path a report that `render` turns into text and `json.dumps` into JSON; its `kind` is `mesh`, `blocks`,
@@ -30,12 +31,12 @@ def inspect(paths: Iterable[Path | str]) -> list[dict[str, Any]]:
 
     Raises:
         FileNotFoundError: there is no such path.
-        ValueError: a path is none of these, or cannot be read.
+        ValueError: a path is none of these, cannot be read, or needs more memory than there is.
     """
-    return [_inspect(path) for path in paths]
+    return [_inspect(path, beyond_memory) for path in paths]
 
 
-def _inspect(given: Path | str) -> dict[str, Any]:
+def _inspect(given: Path | str, beyond_memory: bool) -> dict[str, Any]:
     path = Path(given)
     if str(given).startswith(("runs:/", "runs:\\")):
         return _checkpoint("runs:/" + path.name)
@@ -44,18 +45,24 @@ def _inspect(given: Path | str) -> dict[str, Any]:
     if path.name in ("manifest.json", "operator.json"):
         path = path.parent
     if path.is_file() or is_case(path):
-        return _mesh(path)
+        return _mesh(path, beyond_memory)
     if (path / "operator.json").exists() or (path / "checkpoints").is_dir():
         return _checkpoint(path)
     if (path / "manifest.json").exists():
         return _store(path)
-    return _cases(path)
+    return _cases(path, beyond_memory)
 
 
-def _mesh(path: Path) -> dict[str, Any]:
+def _mesh(path: Path, beyond_memory: bool) -> dict[str, Any]:
     from meshes.inspection import inspect_mesh
     from meshes.reading.openfoam import OpenFOAM
+    from meshes.reading.sizes import size_of
+    from pipelines.announcing import announce, refuse_too_large
 
+    size = size_of(path, time=LATEST)
+    announce(path, size)
+    if not beyond_memory:
+        refuse_too_large(path, size, "say --beyond-memory")
     if path.suffix.lower() not in COLLECTIONS and not is_case(path):
         return {"kind": "mesh", "path": str(path), **inspect_mesh(read(path)).to_json()}
     source = open_source(path)
@@ -70,7 +77,7 @@ def _mesh(path: Path) -> dict[str, Any]:
     }
 
 
-def _cases(path: Path) -> dict[str, Any]:
+def _cases(path: Path, beyond_memory: bool) -> dict[str, Any]:
     """Report a folder that holds mesh files, or folders with mesh files."""
     folders = [folder for folder in (path, *sorted(path.iterdir())) if folder.is_dir() and readable(folder)]
     if not folders:
@@ -94,7 +101,7 @@ def _cases(path: Path) -> dict[str, Any]:
             name: {"cases": len(values), "minimum": min(values), "maximum": max(values)}
             for name, values in parameters.items()
         },
-        "first": {name: _mesh(first / name) for name in readable(first)},
+        "first": {name: _mesh(first / name, beyond_memory) for name in readable(first)},
     }
 
 

@@ -22,7 +22,7 @@ from meshes.stores.writer import write_case
 from pipelines import __version__
 from pipelines.errors import sentence
 from pipelines.memory import peak_memory
-from pipelines.prepare_case import read_case, sources_of
+from pipelines.prepare_case import announce_cases, read_case, sources_of
 from pipelines.settings import to_dict
 from pipelines.soundness import other_units
 from pipelines.sources import (
@@ -116,6 +116,7 @@ def prepare(
     """
     cases = find_cases(config.cases)
     config.splits.assign({case.name: case.name for case in cases})  # refuse before the work rather than after it
+    announce_cases(cases, config)
     cases_folder = config.store / CASES
     cases_folder.mkdir(parents=True, exist_ok=True)
     processes = 1 if cluster is None and len(cases) == 1 else min(workers or os.cpu_count() or 1, len(cases))
@@ -228,7 +229,7 @@ def _prepare_case(case: RawCase, config: DataConfig, force: bool) -> _Entry:
 def _digest(config: DataConfig, sources: Mapping[str, Mapping[str, str]], case: RawCase) -> str:
     """Return the checksum of all that decides the file of a case."""
     settings = to_dict(config)
-    for name in ("store", "cases", "splits"):
+    for name in ("store", "cases", "splits", "beyond_memory"):
         del settings[name]
     files = {role: source["sha256"] for role, source in sources.items()}
     del settings["parameters"]["file"]

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from jaxtyping import Float, Int, Shaped
 from meshes.fields import FieldSpec
 from meshes.geometry.surfaces import OrientationReport
 from meshes.mesh import Mesh
+from meshes.reading.sizes import Size, size_of
 from meshes.statistics import Moments
-from meshes.stores.layout import StoredBranch, StoredField, StoredGeometry, sha256
+from meshes.stores.layout import GEOMETRY, StoredBranch, StoredField, StoredGeometry, sha256
+from pipelines.announcing import announce, refuse_too_large, worker_memory
 from pipelines.bodies import AXES, Body, measure_body
 from pipelines.forces import extent_of, integrate, number
 from pipelines.parameters import parameter_file, read_parameters
@@ -87,11 +90,8 @@ def sources_of(case: RawCase, config: DataConfig) -> dict[str, dict[str, Any]]:
     """
     from meshes.reading import files_of
 
-    chosen: dict[str, BranchSource | GeometrySource] = dict(config.branches)
-    if config.geometry is not None:
-        chosen["geometry"] = config.geometry
     sources = {}
-    for role, source in chosen.items():
+    for role, source in _meshes_of(config).items():
         path = case.file(source.file)
         files = files_of(path, arrays=_wanted(source), time=source.time)
         sources[role] = {"path": str(path), "sha256": _checksum(files)}
@@ -100,6 +100,26 @@ def sources_of(case: RawCase, config: DataConfig) -> dict[str, dict[str, Any]]:
         path = parameter_file(case, config.parameters.file)
         sources["parameters"] = {"path": str(path), "sha256": sha256(path)}
     return sources
+
+
+def announce_cases(cases: Iterable[RawCase], config: DataConfig) -> None:
+    """Log what the largest mesh of each role takes, where that is much. What cannot be read is told when it is."""
+    largest: dict[str, tuple[Path, Size]] = {}
+    for case in cases:
+        for role, source in _meshes_of(config).items():
+            try:
+                path = case.file(source.file)
+                size = size_of(path, arrays=_wanted(source), time=source.time)
+            except (OSError, ValueError):
+                continue
+            if role not in largest or size.memory > largest[role][1].memory:
+                largest[role] = path, size
+    for path, size in largest.values():
+        announce(path, size)
+
+
+def _meshes_of(config: DataConfig) -> dict[str, BranchSource | GeometrySource]:
+    return {**config.branches, **({} if config.geometry is None else {GEOMETRY: config.geometry})}
 
 
 def _checksum(files: list[Path]) -> str:
@@ -182,6 +202,9 @@ class _Reading:
             blocks = offered.blocks(None)
             there = ", ".join(sorted(set(blocks) - set(offered.usual(blocks)), key=blocks.index))
             raise ValueError(f"{path}: name the patches of the body under blocks; there are: {there}")
+        if not self.config.beyond_memory:
+            size = size_of(path, arrays=_wanted(source), time=source.time)
+            refuse_too_large(path, size, "set data.beyond_memory: true", worker_memory())
         chosen: dict[str, Any] = {"time": source.time, "blocks": source.blocks or None}
         parts = {spec.array: spec.parts for spec in specs if spec.parts is not None}
         wanted = [spec.array for spec in specs]

@@ -230,6 +230,7 @@ class DataConfig:
         forces: what makes coefficients of forces; None integrates forces only.
         splits: which cases train, which choose the checkpoint and which are scored: by name, by lot or from a file.
         precision: of the fields in the store. `float16` halves it, and keeps three digits.
+        beyond_memory: read meshes even where they seem to need more memory than there is.
         not_finite: what to do where a field is NaN or infinite: `refuse` the case, or `drop` the cells or points.
     """
 
@@ -245,6 +246,7 @@ class DataConfig:
     forces: ForceConfig | None = None
     splits: Splits = field(default_factory=FractionSplits)
     precision: Literal["float32", "float16"] = "float32"
+    beyond_memory: bool = False
     not_finite: Literal["refuse", "drop"] = "refuse"
 
     def __post_init__(self) -> None:

@@ -153,7 +153,7 @@ def _check_size(file: Path, array: str, meshes: Iterable[Mesh]) -> None:
             parts += 1
             sections += len(np.unique(mesh.types)) if on_cells else 1
             values += (mesh.cell_data if on_cells else mesh.point_data)[array].size
-    if values and _is_text(file):
+    if values and kind_of(file) == "text":
         cut = _lines(file) < 1 + 2 * parts + sections + values
     else:
         cut = values > 0 and file.stat().st_size < 80 + 84 * parts + 80 * sections + 4 * values
@@ -161,10 +161,10 @@ def _check_size(file: Path, array: str, meshes: Iterable[Mesh]) -> None:
         raise ReadError(f"{file} is cut short: it holds fewer values of {array} than its parts need; write it again")
 
 
-def _is_text(file: Path) -> bool:
-    """Whether the description, of 80 characters in a binary file, ends in a line break."""
+def kind_of(file: Path) -> str:
+    """Tell a text from a binary file: only there does the first line, of 80 characters in a binary, have an end."""
     with file.open("rb") as opened:
-        return b"\n" in opened.read(80).rstrip(b"\0 ")
+        return "text" if b"\n" in opened.read(80).rstrip(b"\0 ") else "binary"
 
 
 def _lines(file: Path) -> int:

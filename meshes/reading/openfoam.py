@@ -1,5 +1,6 @@
 """Cases of OpenFOAM, serial and decomposed, through VTK's reader: the inner mesh and its patches as blocks."""
 
+import gzip
 import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,12 @@ def is_case(path: Path) -> bool:
     """Whether a path is the folder of an OpenFOAM case, or a `.foam` file in one."""
     folder = path if path.is_dir() else path.parent
     return (path.is_dir() or (path.suffix.lower() == SUFFIX and path.is_file())) and (folder / CONTROL).is_file()
+
+
+def head_of(file: Path) -> str:
+    """Return the first bytes of a file, which may be compressed, as text."""
+    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as opened:
+        return opened.read(2048).decode("ascii", errors="ignore")
 
 
 class OpenFOAM(Source):
