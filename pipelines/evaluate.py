@@ -110,9 +110,13 @@ def evaluate(
     if out is None and (folder / "checkpoints").is_dir():
         out = folder / FOLDER / folder_name(split, draws, seed)
     if out is not None:
+        from pipelines.report import write_report
+
         out.mkdir(parents=True, exist_ok=True)
+        scores["report"] = str(out / REPORT)
         write_json(out / SCORES, scores)
-        tracking.record(checkpoint.parents[1], _metrics(scores), [out / SCORES])
+        write_report(scores, out / REPORT, checkpoint=checkpoint, store=opened, pictures=pictures, device=device)
+        tracking.record(checkpoint.parents[1], _metrics(scores), [out / SCORES, out / REPORT])
     return scores
 
 
@@ -213,6 +217,8 @@ def render(scores: Mapping[str, Any]) -> str:
                 )
             )
         lines += ["", f"Error against the spread over {scores['draws']} anchor draws:", *table(rows, left=1)]
+    if "report" in scores:
+        lines += ["", f"{scores['report']}: the same with pictures, to share"]
     return "\n".join(lines)
 
 

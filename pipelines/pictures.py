@@ -12,9 +12,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from meshes.stores import Store
+from meshes.stores import Store, StoredCase
 from pipelines.specification import SurrogateSpec, Units
 
 FOLDER = "pictures"
@@ -107,21 +108,48 @@ def _command(store: Store, spec: SurrogateSpec, log: Callable[[str], None]) -> s
     if importlib.util.find_spec("pyvista") is None:
         log("pyvista is not installed: no pictures are drawn")
         return None
-    case = store.case(store.splits["validation"][0])
+    try:
+        found = drawable(store.case(store.splits["validation"][0]), spec)
+    except ValueError as error:
+        log(f"{error}: no pictures are drawn")
+        return None
+    files = {"surface": str(found.surface), "volume": str(found.volume or "")}
+    return json.dumps(files | {"conditions": found.conditions})
+
+
+@dataclass(frozen=True)
+class Drawable:
+    """A simulated case that can be predicted on its own files, and drawn beside its truth.
+
+    Attributes:
+        surface: simulated surface.
+        volume: simulated volume, if there is one.
+        conditions: of the case, those that the surrogate knows.
+    """
+
+    surface: Path
+    volume: Path | None
+    conditions: dict[str, float]
+
+
+def drawable(case: StoredCase, spec: SurrogateSpec) -> Drawable:
+    """Find the files of a case: of its first surface and its first volume branch.
+
+    Raises:
+        ValueError: they are parts of larger files, or not where the case was prepared from.
+    """
     sources = case.entry.get("sources", {})
     if any({"blocks", "time"} & set(source) for source in sources.values()):
-        log(f"{case.name} was made from blocks or times of larger files: no pictures are drawn")
-        return None
-    files = dict.fromkeys(("surface", "volume"), "")
+        raise ValueError(f"{case.name} was made from blocks or times of larger files")
+    files: dict[str, Path | None] = dict.fromkeys(("surface", "volume"))
     for branch, kind in spec.kinds.items():
-        files[kind] = files[kind] or sources.get(branch, {}).get("path", "")
-    files = {kind: str(Path(file).resolve()) if file else "" for kind, file in files.items()}
-    if not files["surface"] or not all(Path(file).is_file() for file in files.values() if file):
-        log(f"the files of {case.name} are not where they were prepared from: no pictures are drawn")
-        return None
+        if files[kind] is None and branch in sources:
+            files[kind] = Path(sources[branch]["path"]).resolve()
+    surface, volume = files["surface"], files["volume"]
+    if surface is None or not all(file.is_file() for file in (surface, volume) if file is not None):
+        raise ValueError(f"the files of {case.name} are not where they were prepared from")
     known = Units(spec).needed | set(spec.constants)
-    conditions = {name: value for name, value in case.parameters.items() if name in known}
-    return json.dumps(files | {"conditions": conditions})
+    return Drawable(surface, volume, {name: value for name, value in case.parameters.items() if name in known})
 
 
 def draw(checkpoint: Path, out: Path, *, surface: Path, volume: Path | None, conditions: dict[str, float]) -> None:

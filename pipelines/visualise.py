@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -92,7 +92,7 @@ def check_renderer() -> None:
         )
 
 
-def view(path: Path, out: Path | None = None) -> list[Path]:
+def view(path: Path, out: Path | None = None, *, only: Collection[str] | None = None) -> list[Path]:
     """Draw the fields of a prediction, of a case folder or of one mesh file, and write a script for `pvpython`.
 
     The surface is drawn from upstream and above, a volume as the slice through the middle of the body along the
@@ -101,6 +101,7 @@ def view(path: Path, out: Path | None = None) -> list[Path]:
     Args:
         path: folder of a prediction with `prediction.json`, a folder with `surface.vtp` and `volume.vtu`, or a file.
         out: folder for `*.png` and `view.py`; by default `pictures` beside the files.
+        only: names of the pictures to draw, such as `volume_U`; by default all.
 
     Returns:
         The files written, the script last.
@@ -125,7 +126,8 @@ def view(path: Path, out: Path | None = None) -> list[Path]:
     pictures: list[tuple[Path, Picture]] = []
     for file, mesh in meshes.items():
         body = next((other for name, other in meshes.items() if name.suffix == ".vtp"), None)
-        pictures += [(file, picture) for picture in plan(file, mesh, body, record)]
+        planned = plan(file, mesh, body, record)
+        pictures += [(file, picture) for picture in planned if only is None or picture.name in only]
     if not pictures:
         raise ValueError(f"{path} holds no arrays of one or three numbers to draw")
     written = []

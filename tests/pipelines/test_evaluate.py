@@ -156,7 +156,7 @@ def test_a_tracked_run_gets_the_scores(tiny_run: Path, scores: dict, tmp_path: P
         drag = scores["forces"]["coefficients"]["drag_coefficient"]
         assert found["test/drag_coefficient/largest_error"] == pytest.approx(drag["largest_error"], rel=1e-6)
         assert found["test/volume_velocity/nearest_case"] == pytest.approx(expected["baselines"]["nearest_case"])
-        assert [each.path for each in client.list_artifacts(run.info.run_id)] == ["scores.json"]
+        assert [each.path for each in client.list_artifacts(run.info.run_id)] == ["report.html", "scores.json"]
         # A store that is away is warned of, and costs nothing else.
         (tiny_run / "tracking.json").write_text(json.dumps(state | {"uri": "http://127.0.0.1:9"}))
         assert evaluate(tiny_run, pictures=0)["fields"].keys() == scores["fields"].keys()
