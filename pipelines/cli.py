@@ -272,25 +272,29 @@ def view(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(as_json: Json = False) -> None:
     """Check the environment and the devices, and push a tiny job through every stage."""
     from pipelines.doctor import doctor as work
 
-    if not work():
+    logging.getLogger("pipelines").setLevel(logging.ERROR)  # what the stages of the tiny job tell
+    diagnosis = work() if as_json else work(lambda check: typer.echo(check.render()))
+    _show(diagnosis.to_dict(), as_json, lambda _: diagnosis.verdict())
+    if not diagnosis.healthy:
         raise typer.Exit(1)
 
 
 def main() -> None:
     """Run the command line; errors of the user's making become one sentence and an exit code."""
-    from neuralop.clash import clash
+    from pipelines.doctor import name_clash
 
     for stream in (sys.stdout, sys.stderr):
         # A name or a unit that the terminal cannot show is no reason to fail.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     _log_to_terminal()
-    problem = clash()
-    if problem is not None and not {"--help", "-h"} & set(sys.argv[1:]):
+    problem = name_clash()
+    # The doctor tells it among everything else that is wrong.
+    if problem is not None and not {"--help", "-h"} & set(sys.argv[1:]) and sys.argv[1:2] != ["doctor"]:
         sys.exit(_fail(problem, 2))
     try:
         app(standalone_mode=True)
