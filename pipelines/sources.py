@@ -20,7 +20,7 @@ from pipelines.forces import Conventions, ForceConfig
 from pipelines.settings import ConfigError, nearest
 
 # A time, or several to average over; see `meshes.reading.Time`.
-Time = float | str | tuple[float, ...]
+Time = int | float | str | tuple[int | float, ...]
 METRES = {"m": 1.0, "mm": 1e-3, "cm": 1e-2, "um": 1e-6, "km": 1e3, "in": 0.0254, "ft": 0.3048}
 
 

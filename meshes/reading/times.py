@@ -10,7 +10,7 @@ from meshes.mesh import Mesh
 from meshes.reading.errors import ReadError
 
 # A time; `latest`; a mean over several times; or over all from the first to the last of a text such as `200 to latest`.
-Time = float | str | Sequence[float]
+Time = int | float | str | Sequence[int | float]
 
 LATEST = "latest"
 # Solvers write times with six digits.
@@ -74,7 +74,7 @@ def _by_text(text: str, there: Sequence[float], path: Path) -> list[float]:
     raise ReadError(f"{path} has no time from {low:g} to {high:g}; there are: {told(there)}")
 
 
-def _nearest(time: float, there: Sequence[float], path: Path) -> float:
+def _nearest(time: int | float, there: Sequence[float], path: Path) -> float:
     nearest = min(there, key=lambda each: abs(each - time))
     if abs(nearest - time) > SAME * max(abs(nearest), abs(time)):
         raise ReadError(f"{path} has no time {time:g}; there are: {told(there)}")
