@@ -93,8 +93,8 @@ def join(mesh: Mesh, parts: Mapping[str, Sequence[str]]) -> Mesh:
         ReadError: a component is not there, lies elsewhere than the others, or is itself no scalar.
     """
     for name, components in parts.items():
-        on_cells = all(component in mesh.cell_data for component in components)
-        data = mesh.cell_data if on_cells else mesh.point_data
+        on_cells, on_points = (len(set(components) & set(data)) for data in (mesh.cell_data, mesh.point_data))
+        data, where = (mesh.cell_data, "cell_data") if on_cells >= on_points else (mesh.point_data, "point_data")
         if missing := [component for component in components if component not in data]:
             there = ", ".join([*mesh.cell_data, *mesh.point_data]) or "none"
             message = f"{mesh.source} has no array {missing[0]!r} to make {name} of"
@@ -102,7 +102,7 @@ def join(mesh: Mesh, parts: Mapping[str, Sequence[str]]) -> Mesh:
         columns = [data[component].reshape(len(data[component]), -1) for component in components]
         if wide := [each for each, column in zip(components, columns, strict=True) if column.shape[1] != 1]:
             raise ReadError(f"{mesh.source}: array {wide[0]!r} is no scalar, so it cannot be a component of {name}")
-        mesh = mesh.with_data(**{"cell_data" if on_cells else "point_data": {name: np.concatenate(columns, axis=1)}})
+        mesh = mesh.with_data(**{where: {name: np.concatenate(columns, axis=1)}})
     used = {component for components in parts.values() for component in components} - parts.keys()
     return only(mesh, [name for name in (*mesh.cell_data, *mesh.point_data) if name not in used])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data.make_cases import BODY, FAR, TIMES, meshes, pressure, velocity
+from data.make_cases import BODY, FAR, INNER, TIMES, meshes, pressure, velocity
 
 from meshes.geometry.cells import area_vectors, cell_centres, cell_sizes
 from meshes.geometry.surfaces import outward
@@ -17,7 +17,6 @@ from meshes.reading import ReadError, files_of, open_source, read, read_blocks
 from meshes.writing import write, write_collection
 
 CASES = Path(__file__).parents[1] / "data" / "cases"
-INNER = "internalMesh"
 
 
 @dataclass

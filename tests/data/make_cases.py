@@ -16,7 +16,7 @@ from meshes.mesh import Mesh
 
 HERE = Path(__file__).parent / "cases"
 TIMES = (0.0, 0.5, 1.0)
-BODY, FAR = "body", "far"
+INNER, BODY, FAR = "internalMesh", "body", "far"
 CONTROL = "application icoFoam;\nstartTime 0;\nendTime 1;\ndeltaT 0.5;\nwriteInterval 1;\n"
 Faces = list[tuple[int, ...]]
 
