@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,9 @@ import pyvista
 
 from meshes.mesh import Mesh
 from meshes.writing import write, write_collection
-from pipelines.inspect import inspect, render
+from pipelines.inspect import inspect, readable, render
+
+CASES = Path(__file__).parents[1] / "data" / "cases"
 
 
 def _told(path: Path) -> tuple[dict, str]:
@@ -49,6 +52,41 @@ def test_a_folder_of_cases(tmp_path: Path) -> None:
     assert "3 cases, case_0 to case_2" in text
     assert "fluid.vtu  in 1 of 3 cases" in text
     assert "12 cells (12 triangle)" in text
+
+
+def test_cases_of_solvers(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        shutil.copytree(CASES / "decomposed", tmp_path / "runs" / name)
+        write(Mesh.from_pyvista(pyvista.Cube().clean()), tmp_path / "runs" / name / "constant/triSurface/body.stl")
+        (tmp_path / "runs" / name / "case.foam").touch()
+    assert readable(tmp_path / "runs" / "one") == [".", "constant/triSurface/body.stl"]
+    report, text = _told(tmp_path / "runs")
+    assert report["files"] == {".": 2, "constant/triSurface/body.stl": 2}
+    assert list(report["first"]["."]["blocks"]) == ["internalMesh", "body", "far"]
+    assert "OpenFOAM case (file: .)  in every case" in text
+    assert "3 blocks at time 1, the last of 3 (0, 0.5, 1), of 2 processors" in text
+    one, _ = _told(tmp_path / "runs" / "one")
+    assert one["blocks"] == report["first"]["."]["blocks"]
+
+
+def test_vectors_by_component_are_suggested(tmp_path: Path) -> None:
+    report, text = _told(CASES / "ensight" / "flow.case")
+    (join,) = report["blocks"]["body"]["joins"]
+    assert join == {"name": "U", "parts": ("Ux", "Uy", "Uz"), "certain": True}
+    assert "Ux, Uy, Uz look like one vector: write array: U, kind: vector" in text
+    data = {name: np.ones(1) for name in "uvw"}
+    write(Mesh.from_triangles(np.eye(3), np.array([[0, 1, 2]]), cell_data=data), tmp_path / "part.vtp")
+    assert "write array: velocity, parts: [u, v, w], kind: vector" in _told(tmp_path / "part.vtp")[1]
+
+
+@pytest.mark.shared
+def test_a_public_ensight_case(shared_data: Path) -> None:
+    report, _ = _told(shared_data / "public/meshes/EnSight/CylinderCrossflow/cylinder_Re35.case")
+    fluid = report["blocks"]["fluid"]
+    assert (fluid["points"], fluid["kinds"]) == (14831, {"triangle": 39, "quad": 14555})
+    assert [array["association"] for array in fluid["arrays"]] == ["point"] * 3
+    lines = {name: block["cells"] for name, block in report["blocks"].items() if name != "fluid"}
+    assert lines == {"inlet": 75, "outlet": 75, "outlet_top": 150, "outlet_bottom": 150, "wall_cylinder": 63}
 
 
 def test_a_store(tiny_store: Path) -> None:
