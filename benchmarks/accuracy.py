@@ -17,6 +17,7 @@ from meshes.stores import Store
 from pipelines.batches import Sampler
 from pipelines.checkpoints import load_surrogate
 from pipelines.config import Experiment, load
+from pipelines.ensemble import pick_device
 from pipelines.planning import plan
 from pipelines.train import train
 from pipelines.validate import validate
@@ -28,7 +29,7 @@ def measure(config: Experiment, run: Path, precision: Any) -> dict[str, Any]:
     report = train(config, run=run)
     seconds = time.perf_counter() - began
     store = Store(config.data.store, resident=2**31)
-    surrogate = load_surrogate(run, which="last", device=config.training.device, precision=precision)
+    surrogate = load_surrogate(run, which="last", device=pick_device(config.training.device), precision=precision)
     sampler = Sampler(store, store.splits["training"], surrogate, queries={}, seed=config.training.seed)
     scores: dict[str, float] = {}
     for split in ("validation", "test"):

@@ -145,6 +145,11 @@ class Batch:
         self.map(lambda tensor: found.append(tensor) or tensor)
         return found
 
+    @property
+    def packed(self) -> bool:
+        """Whether samples of unequal size follow one another, which takes a look at their sizes."""
+        return any(of.offsets is not None for of in (self.geometry, *self.anchors.values(), *self.queries.values()))
+
     def to(self, device: torch.device) -> "Batch":
         """Move everything to a device; from pinned memory the host does not wait."""
         return self.map(lambda tensor: tensor.to(device, non_blocking=True))

@@ -15,11 +15,12 @@ MOST = 16
 
 
 class Captured:
-    """A function on a GPU, replayed as a CUDA graph: one for each layout (shapes and dtypes) of its argument.
+    """A function on a GPU, replayed as a CUDA graph: one for each layout (shapes and dtypes) of its arguments.
 
-    The function must do the same kernels whatever the values, and leave its effects in tensors that outlive it. It runs
-    as it is the first times that a layout comes, which are not lost: each call does its work exactly once. What it
-    returns is copied out of the graph, so that the next call does not overwrite it.
+    The function must do the same kernels whatever the values, and leave its effects in tensors that outlive it: weights
+    and what an optimiser keeps, but no gradients. It runs as it is the first times that a layout comes, which are not
+    lost: each call does its work exactly once. What it returns is copied out of the graph, so that the next call does
+    not overwrite it.
 
     Args:
         function: takes batches, or nothing, and returns tensors by name, each a scalar.
@@ -38,7 +39,8 @@ class Captured:
         layout = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
         if layout not in self.graphs:
             self.seen[layout] = self.seen.get(layout, 0) + 1
-            if self.seen[layout] <= WARM or len(self.graphs) == MOST:
+            packed = any(argument.packed for argument in arguments)
+            if packed or self.seen[layout] <= WARM or len(self.graphs) == MOST:
                 return self.function(*[argument.to(self.device) for argument in arguments])
             self.graphs[layout] = self._capture(arguments)
         graph, inputs, names, values = self.graphs[layout]

@@ -156,8 +156,7 @@ class Trainer:
         if config.compile:
             compile_regions(self.operator)
         on_gpu = self.device.type == "cuda"
-        self.learn = Captured(self._learn, self.device) if on_gpu and config.capture else self._learn
-        self.move = Captured(self._move, self.device) if on_gpu and config.capture else self._move
+        self.advance = Captured(self._advance, self.device) if on_gpu and config.capture else self._advance
         # A captured step must not touch the default stream, which waits for all others.
         self.stream = torch.cuda.Stream(self.device) if on_gpu and config.capture else None
 
@@ -176,33 +175,28 @@ class Trainer:
         """Do one step and tell its losses, still on the device."""
         with self._side_stream():
             self.rate = self._set_rates()
-            totals: dict[str, Tensor] = {}
-            for _ in range(self.config.accumulate):
-                for name, value in self.learn(next(drawn)).items():
-                    totals[name] = totals.get(name, 0) + value / self.config.accumulate
-            totals |= self.move()
+            totals = self.advance(*[next(drawn) for _ in range(self.config.accumulate)])
         self.step += 1
         return totals
 
-    def _learn(self, batch: Batch) -> dict[str, Tensor]:
-        """Add the gradient of a batch to that of the step, and tell its losses."""
-        batch = batch.to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            loss, parts = self.loss(batch)
-        (loss / self.config.accumulate).backward()
-        return {name: value.detach() for name, value in {"loss": loss, **parts}.items()}
-
-    def _move(self) -> dict[str, Tensor]:
-        """Move weights and averages by the gradient of the step, and forget it."""
+    def _advance(self, *batches: Batch) -> dict[str, Tensor]:
+        """Move weights and averages by the mean gradient of some batches."""
+        totals: dict[str, Tensor] = {}
+        for batch in batches:
+            batch = batch.to(self.device)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+                loss, parts = self.loss(batch)
+            (loss / len(batches)).backward()
+            for name, value in {"loss": loss, **parts}.items():
+                totals[name] = totals.get(name, 0) + value.detach() / len(batches)
         largest = float("inf") if self.config.clip is None else self.config.clip
-        norm = nn.utils.clip_grad_norm_(self.parameters, largest)
+        totals["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, largest)
         for optimiser in self.optimisers:
             optimiser.step()
-            # Captured steps find gradients where they were left.
-            optimiser.zero_grad(set_to_none=self.stream is None)
+            optimiser.zero_grad(set_to_none=True)
         if self.averaged is not None:
             self._average(self.averaged)
-        return {"gradient_norm": norm}
+        return totals
 
     @torch.no_grad()
     def _average(self, averaged: nn.Module) -> None:

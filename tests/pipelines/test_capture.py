@@ -1,0 +1,56 @@
+import pytest
+import torch
+from stokes_store import build_store, experiment
+
+from meshes.stores import Store
+from pipelines import capture
+from pipelines.optimisers import MuonConfig
+from pipelines.trainer import build_trainer
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    opened = Store(build_store(tmp_path_factory.mktemp("capture") / "store"))
+    yield opened
+    opened.close()
+
+
+def trained(store, steps=12, **settings):
+    torch.manual_seed(0)
+    trainer = build_trainer(experiment(store.path, device="cuda", **settings), store)
+    drawn = trainer.batches()
+    losses = [trainer.update(drawn) for _ in range(steps)]
+    drawn.close()
+    table = torch.stack([torch.stack([each[name].float() for name in losses[0]]) for each in losses])
+    return trainer, table.cpu(), [parameter.detach().cpu() for parameter in trainer.best_module.parameters()]
+
+
+@pytest.mark.parametrize("settings", [{}, {"accumulate": 2, "batch": 1}, {"optimiser": MuonConfig(), "clip": None}])
+def test_replayed_steps_are_the_steps(store, settings):
+    plain, losses, weights = trained(store, capture=False, **settings)
+    replayed, same, copied = trained(store, capture=True, **settings)
+    assert plain.stream is None
+    assert replayed.advance.graphs
+    assert all(layout[0][0][0] == settings.get("batch", 2) for layout in replayed.advance.graphs)
+    torch.testing.assert_close(same, losses, rtol=1e-4, atol=1e-5)
+    for mine, theirs in zip(copied, weights, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_compiled_regions_compute_what_they_did(store):
+    _, losses, _ = trained(store, steps=4, capture=False)
+    _, same, _ = trained(store, steps=4, capture=True, compile=True)
+    torch.testing.assert_close(same, losses, rtol=1e-3, atol=1e-4)
+
+
+def test_layouts_beyond_the_most_run_as_they_are(store, monkeypatch):
+    monkeypatch.setattr(capture, "MOST", 0)
+    trainer, same, _ = trained(store, steps=5)
+    _, losses, _ = trained(store, steps=5, capture=False)
+    assert not trainer.advance.graphs
+    torch.testing.assert_close(same, losses, rtol=1e-4, atol=1e-5)
