@@ -47,7 +47,7 @@ class VTKCollection(Source):
         parts: dict[str, _Part] = {}
         for part in self._parts:
             if part.time is None or part.time == time:
-                parts[free_name(part.name, parts)] = part
+                parts[free_name(part.name or str(len(parts)), parts)] = part
         return parts
 
     @cached_property
@@ -72,9 +72,10 @@ class VTKCollection(Source):
 
 def _named(element: ElementTree.Element, prefix: str, folder: Path) -> Iterator[_Part]:
     for number, child in enumerate(element):
-        name = child.get("name") or child.get("part") or child.get("index") or str(number)
+        step = child.get("timestep")
+        # Files of a series count anew at each time, so that a part without a name is called the same at all.
+        name = child.get("name") or child.get("part") or child.get("index") or (str(number) if step is None else "")
         if child.tag == "DataSet" and child.get("file"):
-            step = child.get("timestep")
             yield _Part(prefix + name, folder / str(child.get("file")), None if step is None else float(step))
         elif child.tag in ("Block", "Piece"):
             yield from _named(child, f"{prefix}{name}/", folder)
