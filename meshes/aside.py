@@ -37,14 +37,19 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def named(path: Path, *others: Path) -> Iterator[None]:
-    """Name `path` in the system's errors that name no file, as those of a write, or name one of `others`.
+    """Name `path` in the system's errors that name no file, as those of a write, or that name one of `others`.
 
-    Of a folder among `others`, the files in it count too.
+    A file within a folder among `others` is named as the one within `path`.
     """
     try:
         yield
     except OSError as error:
-        unnamed = error.filename is None or any(Path(error.filename).is_relative_to(other) for other in others)
-        if error.errno is None or not unnamed:
+        if error.errno is None:
             raise
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        if error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        for other in others:
+            if Path(error.filename).is_relative_to(other):
+                meant = path / Path(error.filename).relative_to(other)
+                raise OSError(error.errno, error.strerror, str(meant)) from error
+        raise

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from meshes.paths import absence
 from meshes.reading import SUFFIXES, is_case, open_source, read, read_blocks
 from meshes.reading.times import LATEST, told
 
@@ -41,7 +42,7 @@ def _inspect(given: Path | str, beyond_memory: bool) -> dict[str, Any]:
     if str(given).startswith(("runs:/", "runs:\\")):
         return _checkpoint("runs:/" + path.name)
     if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; check the path")
+        raise FileNotFoundError(absence(path))
     if path.name in ("manifest.json", "operator.json"):
         path = path.parent
     if path.is_file() or is_case(path):

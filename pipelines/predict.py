@@ -22,13 +22,12 @@ from pipelines.ensemble import Ensemble, Values, pick_device, pick_precision
 from pipelines.expressions import names_in
 from pipelines.forces import PRESSURE, SHEAR, coefficients, in_space, integrate, lump
 from pipelines.metrics import Errors
-from pipelines.outputs import refuse_loss, results
+from pipelines.outputs import FORMAT, refuse_loss, results
 from pipelines.settings import ConfigError
 from pipelines.shapes import Shape, as_in_files, kept_columns
 from pipelines.sources import METRES
 from pipelines.specification import SurrogateSpec, Units
 
-FORMAT = 1
 RECORD = "prediction.json"
 # Places whose wall distances are sought at once; bounds memory and changes nothing else.
 BLOCK = 262_144

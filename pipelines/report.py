@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from meshes.aside import write_text
 from meshes.stores import Store
 from pipelines import charts
 from pipelines.baselines import NAMES
@@ -40,9 +41,7 @@ def write_report(
     drawn = draw_worst(scores, checkpoint, store, pictures, device)
     metrics = checkpoint.parents[1] / METRICS
     lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
-    aside = out.with_name(f".{out.name}.tmp")
-    aside.write_text(render(scores, [json.loads(line) for line in lines], drawn), encoding="utf-8")
-    aside.replace(out)
+    write_text(out, render(scores, [json.loads(line) for line in lines], drawn))
 
 
 def render(

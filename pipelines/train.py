@@ -99,18 +99,18 @@ def train(config: "Experiment", *, run: Path, resume: bool = False, operator: nn
     last = _last(Path(run), resume)
     store = Store(config.data.store, resident=RESIDENT)
     _verify(store)
-    folder = RunFolder(Path(run))
     with _deterministic(settings.deterministic):
         trainer = build_trainer(config, store, operator)
         state: Mapping[str, Any] = {"best": None, "seconds": 0.0}
         template: Mapping[str, Any]
         if last is not None:
             checkpoint = checkpoints.load(last)
-            _check_same(config, store, checkpoint, folder.path)
+            _check_same(config, store, checkpoint, Path(run))
             trainer.restore(checkpoint)
             state, template = checkpoint.state, checkpoint.template
         else:
             template = pool_template(store, trainer.units)
+        folder = RunFolder(Path(run))
         folder.cut_metrics(trainer.step)
         _record(config, folder, trainer)
         tracker = start(config.tracking, folder.path, config.to_dict(), folder.log)

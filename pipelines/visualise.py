@@ -1,6 +1,5 @@
 """Pictures of predictions and simulations, and a script that opens the same view in ParaView."""
 
-import json
 import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -12,6 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
+from meshes.aside import named, write_text
+from pipelines.outputs import read_record
 from pipelines.paraview import script_of
 
 PANELS = ("truth", "prediction", "error")
@@ -120,7 +121,6 @@ def view(path: Path, out: Path | None = None, *, only: Collection[str] | None = 
     path = Path(path)
     files = _files(path)
     out = (path if path.is_dir() else path.parent) / "pictures" if out is None else Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     record = _record(files[0].parent)
     meshes = {file: _read(file) for file in files}
     pictures: list[tuple[Path, Picture]] = []
@@ -130,13 +130,15 @@ def view(path: Path, out: Path | None = None, *, only: Collection[str] | None = 
         pictures += [(file, picture) for picture in planned if only is None or picture.name in only]
     if not pictures:
         raise ValueError(f"{path} holds no arrays of one or three numbers to draw")
+    out.mkdir(parents=True, exist_ok=True)
     written = []
     for file, picture in pictures:
         target = out / f"{picture.name}.png"
-        _draw(pyvista, meshes[file], picture, target)
+        with named(target):
+            _draw(pyvista, meshes[file], picture, target)
         written.append(target)
     script = out / "view.py"
-    script.write_text(script_of([(file, asdict(picture)) for file, picture in pictures], folder=out), encoding="utf-8")
+    write_text(script, script_of([(file, asdict(picture)) for file, picture in pictures], folder=out))
     return [*written, script]
 
 
@@ -210,7 +212,7 @@ def _files(path: Path) -> list[Path]:
 
 def _record(folder: Path) -> dict[str, Any]:
     file = folder / "prediction.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return read_record(file) if file.exists() else {}
 
 
 def _read(file: Path) -> Any:

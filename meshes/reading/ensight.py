@@ -9,6 +9,7 @@ from warnings import catch_warnings, simplefilter
 import numpy as np
 
 from meshes.mesh import Mesh
+from meshes.paths import absence
 from meshes.reading.errors import ReadError
 from meshes.reading.observed import observed
 from meshes.reading.source import Source, free_name
@@ -28,7 +29,7 @@ class EnSight(Source):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         if not path.exists():
-            raise FileNotFoundError(f"{path} does not exist; check the path")
+            raise FileNotFoundError(absence(path))
         if path.is_dir():
             raise ReadError(f"{path} is a folder; expected an EnSight Gold case file")
         if not path.stat().st_size:

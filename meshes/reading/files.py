@@ -7,6 +7,7 @@ from typing import Any
 
 from meshes.geometry.welding import weld
 from meshes.mesh import Mesh
+from meshes.reading.duplicates import check_names
 from meshes.reading.errors import ReadError
 from meshes.reading.joining import only
 from meshes.reading.observed import observed
@@ -65,6 +66,8 @@ def read_file(path: Path, arrays: Collection[str] | None) -> Mesh:
         return read_stl(path)
     if suffix == ".ply":
         check_ply(path)
+    if READERS[suffix][0] == "vtkIOXML":
+        check_names(path)
     with observed() as errors:
         reader = _reader(suffix)
         reader.SetFileName(str(path))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from meshes.mesh import Mesh
+from meshes.paths import absence
 from meshes.reading.errors import ReadError
 from meshes.reading.observed import observed
 from meshes.reading.source import Source
@@ -48,7 +49,7 @@ class OpenFOAM(Source):
         super().__init__(path)
         self.folder = path if path.is_dir() else path.parent
         if not path.exists():
-            raise FileNotFoundError(f"{path} does not exist; check the path")
+            raise FileNotFoundError(absence(path))
         if not is_case(path):
             raise ReadError(f"{path} belongs to no OpenFOAM case: {self.folder / CONTROL} is not there")
         self.processors = sorted(
