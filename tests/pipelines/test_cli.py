@@ -84,5 +84,5 @@ def test_results_as_json(tiny_run: Path, stokes_cases: Path) -> None:
     assert scores["cases"]
     pressure = scores["fields"]["surface_pressure"]
     assert {"relative_l2", "rmse", "r2"} < set(pressure)
-    assert set(pressure["baselines"]) == {"nearest_case", "mean_field", "ridge"}
+    assert set(pressure["baselines"]) == {"nearest_case", "mean_field", "ridge", "quadratic"}
     assert {"relative_l2", "rmse", "r2", "baselines"} <= set(scores["fields"]["volume_velocity"]["near_wall"])
