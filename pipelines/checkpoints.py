@@ -30,6 +30,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from meshes.aside import named, write_text
+from pipelines.baselines import NAMES as BASELINES
 from pipelines.settings import ConfigError
 from pipelines.surrogate import Surrogate, SurrogateSpec, build_operator
 
@@ -302,6 +303,10 @@ def load_surrogate(
     """
     folder = find(run, which)
     checkpoint = load(folder)
+    if checkpoint.spec.operator["kind"] in BASELINES:
+        from pipelines.baseline_runs import BaselineSurrogate
+
+        return BaselineSurrogate(checkpoint.spec, checkpoint.weights)
     weights = checkpoint.ema if ema and checkpoint.ema is not None else checkpoint.weights
     try:
         operator = build_operator(checkpoint.spec) if operator is None else operator

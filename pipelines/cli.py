@@ -199,6 +199,25 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="Runs to compare with the first; as for evaluate.")],
+    store: Annotated[Path | None, typer.Option(help="Store to score on; by default each run's own.")] = None,
+    split: Annotated[str, typer.Option(help="Split to score: test, validation or training.")] = "test",
+    draws: Annotated[int, typer.Option(min=1, help="Anchor draws; their spread tells what is luck.")] = 4,
+    seed: Annotated[int, typer.Option(help="Decides the anchor draws and the resampling of cases.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for comparison.json and comparison.html.")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Compare runs on the same cases: paired differences, intervals, and who wins each case."""
+    from pipelines.compare import compare as work
+    from pipelines.compare import render
+
+    comparison = work(runs, store=store, split=split, draws=draws, seed=seed, device=device, out=out)
+    _show(comparison, as_json, render)
+
+
+@app.command()
 def predict(
     run: Run,
     geometry: Annotated[Path, typer.Option(help="Surface of the new body: STL, OBJ, PLY, VTP …")],

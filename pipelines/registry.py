@@ -6,7 +6,14 @@ from importlib.metadata import entry_points
 from pipelines.settings import ConfigError
 
 # kind -> module and dataclass; imported when chosen, so that listing kinds costs nothing.
-OPERATORS: dict[str, tuple[str, str]] = {"ab_upt": ("neuralop.operators.ab_upt", "ABUPTConfig")}
+OPERATORS: dict[str, tuple[str, str]] = {
+    "ab_upt": ("neuralop.operators.ab_upt", "ABUPTConfig"),
+    # Answers that cost nothing, as runs to compare with; `train` only remembers the training cases.
+    "nearest_case": ("pipelines.baseline_runs", "NearestCaseConfig"),
+    "mean_field": ("pipelines.baseline_runs", "MeanFieldConfig"),
+    "ridge": ("pipelines.baseline_runs", "RidgeConfig"),
+    "quadratic": ("pipelines.baseline_runs", "QuadraticConfig"),
+}
 # Packages add kinds of their own here: an entry point's name is the kind, its object the dataclass.
 GROUP = "anchorfield.operators"
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from meshes.stores import Store
 from pipelines import checkpoints
+from pipelines.baselines import NAMES as BASELINES
 from pipelines.errors import sentence
 from pipelines.pictures import FOLDER as PICTURES
 from pipelines.pictures import Painter
@@ -74,6 +75,8 @@ class TrainReport:
 
     def render(self) -> str:
         """Say it in words."""
+        if not self.steps:
+            return f"the training cases are remembered in {self.checkpoint}"
         state = "stopped by a signal; go on with --resume" if self.stopped else "done"
         lines = [f"step {self.step} of {self.steps}, {state} after {clock(self.seconds)} of training"]
         lines += [f"  {name:<44} {value:.4g}" for name, value in self.validation.items()]
@@ -96,6 +99,8 @@ def train(config: "Experiment", *, run: Path, resume: bool = False, operator: nn
             loss became NaN.
     """
     settings: TrainingConfig = config.training
+    if operator is None and getattr(config.operator, "kind", None) in BASELINES:
+        return _remember(config, Path(run), resume)
     last = _last(Path(run), resume)
     store = Store(config.data.store, resident=RESIDENT)
     _verify(store)
@@ -139,6 +144,27 @@ def train(config: "Experiment", *, run: Path, resume: bool = False, operator: nn
             if status == "FAILED" and error is not None:  # last, since the disk may be full
                 folder.log(f"the training failed at step {trainer.step}: {sentence(error)}")
     return dataclasses.replace(report, tracked=tracked)
+
+
+def _remember(config: "Experiment", run: Path, resume: bool) -> TrainReport:
+    """Write the run of a baseline, which takes no steps."""
+    from pipelines.baseline_runs import remember
+
+    if resume:
+        raise ValueError(f"a baseline takes no steps, so there is nothing to resume in {run}")
+    began = time.monotonic()
+    checkpoint = remember(config, run)
+    return TrainReport(
+        run=str(run),
+        step=0,
+        steps=0,
+        seconds=time.monotonic() - began,
+        loss=None,
+        validation={},
+        checkpoint=str(checkpoint),
+        stopped=False,
+        tracked=None,
+    )
 
 
 def _loop(

@@ -113,7 +113,7 @@ def test_packages_add_operators_by_entry_points(monkeypatch):
     entry = EntryPoint("mine", f"{__name__}:MineConfig", registry.GROUP)
     monkeypatch.setattr(registry, "entry_points", lambda **select: EntryPoints([entry]).select(**select))
     monkeypatch.setitem(sys.modules, __name__, sys.modules[MineConfig.__module__])
-    assert registry.operator_kinds() == ["ab_upt", "mine"]
+    assert registry.operator_kinds() == ["ab_upt", "nearest_case", "mean_field", "ridge", "quadratic", "mine"]
     assert load("stokes", ["operator={kind: mine, size: 4}"]).operator == MineConfig(size=4)
     with pytest.raises(ConfigError, match=r"operator\.siz is not a setting; did you mean size\?"):
         load("stokes", ["operator={kind: mine, siz: 4}"])
