@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 import torch
 from torch import nn
 
 from meshes.stores import Store
 from pipelines import checkpoints
-from pipelines.batches import GEOMETRY_BYTES, Batch
+from pipelines.batches import Batch
 from pipelines.memory import peak_memory
 from pipelines.runs import clock
 from pipelines.specify import pool_template
@@ -112,12 +113,11 @@ def plan(config: "Experiment", *, operator: nn.Module | None = None, budget: flo
         trainer = build_trainer(config, store, operator)
         template = pool_template(store, trainer.units)
         before = time.perf_counter() - began
-        _read(trainer)
         if trainer.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(trainer.device)
 
         points: list[int] = []
-        took = _steps(trainer, points, budget)
+        took, held = _steps(trainer, points, budget)
         late = took[len(took) // 2 :]
         step = statistics.median(late)
         before += sum(max(0.0, each - step) for each in took[: len(took) // 2])
@@ -136,7 +136,9 @@ def plan(config: "Experiment", *, operator: nn.Module | None = None, budget: flo
             parameters=sum(parameter.numel() for parameter in trainer.parameters),
             cases={split: len(names) for split, names in store.splits.items()},
             points_a_step=int(statistics.median(points)) * settings.accumulate,
-            memory=_memory(trainer.device),
+            memory=_memory(
+                trainer.device, held, len(store.splits["training"]) / (settings.batch * settings.accumulate)
+            ),
             steps=settings.steps,
             seconds_a_step=step,
             validations=len(validated),
@@ -159,18 +161,8 @@ def _due(every: int, steps: int) -> set[int]:
     return {*range(every, steps + 1, every), steps}
 
 
-def _read(trainer: Trainer) -> None:
-    """Read what a training comes to keep in memory, which a few steps would not all see."""
-    held, store = 0, trainer.store
-    for name in store.splits["training"]:
-        trainer.sampler.draw(name, np.random.default_rng(0))
-        held += sum(array.nbytes for array in trainer.sampler.body(name))
-        if held > GEOMETRY_BYTES and not store.fits_in_memory:
-            return
-
-
-def _steps(trainer: Trainer, points: list[int], budget: float) -> list[float]:
-    """Do steps for some seconds and time each; a GPU is waited for after each."""
+def _steps(trainer: Trainer, points: list[int], budget: float) -> tuple[list[float], list[int]]:
+    """Do steps for some seconds; tell how long each took, a GPU waited for, and the process' memory after it."""
 
     def counted(batches: Iterator[Batch]) -> Iterator[Batch]:
         for batch in batches:
@@ -180,16 +172,17 @@ def _steps(trainer: Trainer, points: list[int], budget: float) -> list[float]:
 
     drawn = trainer.batches()
     counting = counted(drawn)
-    took: list[float] = []
+    took, held, process = [], [], psutil.Process()
     try:
         while sum(took) < budget or len(took) < LEAST:
             began = time.perf_counter()
             trainer.update(counting)
             _wait(trainer.device)
             took.append(time.perf_counter() - began)
+            held.append(process.memory_info().rss)
     finally:
         drawn.close()  # type: ignore[attr-defined]
-    return took
+    return took, held
 
 
 def _validation(trainer: Trainer) -> float:
@@ -218,8 +211,19 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _memory(device: torch.device) -> int:
-    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else peak_memory()
+def _memory(device: torch.device, held: list[int], epoch: float) -> int:
+    """Tell the peak, and on a CPU what the cases will add that no step has seen yet: their files stay open.
+
+    Args:
+        device: where the steps are done.
+        held: bytes of the process after each step.
+        epoch: steps until every case was seen.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    late = held[len(held) // 3 :]
+    growth = max(0.0, float(np.polyfit(range(len(late)), late, 1)[0]))
+    return peak_memory() + int(growth * max(0.0, epoch - len(held)))
 
 
 def _short(seconds: float) -> str:
