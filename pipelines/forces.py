@@ -334,9 +334,10 @@ def forces(
         raise ValueError(f"{path}: which array is the pressure? Give an experiment, run or store with --config")
     conventions, settings = conventions or meaning.conventions, settings or meaning.settings
     file = surface_file(path, meaning.file)
-    mesh = read(file, arrays=list(arrays.values()))
+    which: dict[str, Any] = {"blocks": meaning.blocks or None, "time": meaning.time}
+    mesh = read(file, arrays=list(arrays.values()), **which)
     if any(name not in mesh.cell_data and name not in mesh.point_data for name in arrays.values()):
-        mesh = read(file)  # so that the error can say which arrays there are
+        mesh = read(file, **which)  # so that the error can say which arrays there are
     if meaning.metres != 1:
         mesh = replace(mesh, points=np.asarray(mesh.points, np.float64) * meaning.metres)
     axis = conventions.mirrored_axis

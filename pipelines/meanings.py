@@ -22,6 +22,8 @@ class Meaning:
         parameters: numbers of the case, and of the whole body where they are known better than from the surface.
         axes: that count.
         file: name of the surface in its folder.
+        blocks: of that file that are the surface; empty for all.
+        time: that is meant of a series, as `meshes.reading.read` takes it.
         metres: what one unit of length in the file is.
     """
 
@@ -31,6 +33,8 @@ class Meaning:
     parameters: dict[str, float] = field(default_factory=dict)
     axes: tuple[int, ...] = (0, 1, 2)
     file: str | None = None
+    blocks: tuple[str, ...] = ()
+    time: Any = None
     metres: float = 1.0
 
 
@@ -112,18 +116,28 @@ def _from_experiment(config: str, path: Path) -> Meaning:
     case = RawCase(path.name, path, path) if path.is_dir() else RawCase(path.parent.name, path.parent, path)
     parameters, metres = read_parameters(case, data.parameters), METRES[data.unit_of_length]
     if data.geometry is not None:
-        vertices, triangles, _ = triangulate(read(case.file(data.geometry.file), arrays=[]))
+        vertices, triangles, _ = triangulate(
+            read(
+                case.file(data.geometry.file),
+                arrays=[],
+                blocks=data.geometry.blocks or None,
+                time=data.geometry.time,
+            )
+        )
         body = measure_body(vertices * metres, triangles, space=data.axes, symmetry=data.conventions.mirrored_axis)
         parameters |= body.parameters
     surfaces = {name: data.branches[name] for name in data.surfaces}
     first = next((branch for branch in surfaces.values() if PRESSURE in branch.fields), None)
+    first = first if path.is_dir() else None  # of a file that is given itself, all is meant
     return Meaning(
         arrays=_arrays({name: branch.fields for name, branch in surfaces.items()}),
         conventions=data.conventions,
         settings=data.forces,
         parameters=parameters,
         axes=data.axes,
-        file=None if first is None or not path.is_dir() else case.file(first.file).name,
+        file=None if first is None else case.file(first.file).relative_to(case.folder).as_posix(),
+        blocks=() if first is None else first.blocks,
+        time=None if first is None else first.time,
         metres=metres,
     )
 

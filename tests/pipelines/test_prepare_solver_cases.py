@@ -11,6 +11,7 @@ from data.make_cases import BODY, INNER, meshes, pressure, velocity
 from meshes.mesh import Mesh
 from meshes.stores import Store
 from meshes.writing import write
+from pipelines.forces import forces
 from pipelines.prepare import PrepareReport, prepare
 from pipelines.settings import ConfigError, read
 from pipelines.sources import DataConfig
@@ -92,6 +93,17 @@ def test_a_vector_is_declared_by_its_components(tmp_path: Path) -> None:
         _prepare(tmp_path, "ensight", velocity={"parts": ["Ux", "Uy"]})
     with pytest.raises(ValueError, match=r"has no array 'Uq' to make U of .* there are: p, Ux, Uy, Uz"):
         _prepare(tmp_path, "ensight", velocity={"parts": ["Ux", "Uy", "Uq"]})
+
+
+@pytest.mark.parametrize("source", FILES)
+def test_forces_are_taken_from_the_blocks_that_the_configuration_names(tmp_path: Path, source: str) -> None:
+    shutil.copytree(CASES / source, tmp_path / "flow")
+    (tmp_path / "flow.yaml").write_text(
+        f"data: {{store: store, cases: flow, branches: {{surface: {{file: {FILES[source]}, kind: surface, "
+        f"blocks: [{BODY}], time: 0.5, fields: {{pressure: {{array: p, unit: Pa}}}}}}}}}}\n"
+    )
+    report = forces(tmp_path / "flow", config=str(tmp_path / "flow.yaml"))
+    np.testing.assert_allclose(report.to_dict()["force"], [-1, 2, -3], atol=1e-5)
 
 
 def test_an_stl_beside_the_case_is_the_body(tmp_path: Path) -> None:
