@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipelines.pages import Markup, element
+from pipelines.pages import Markup, element, figures
 
 WIDTH, HEIGHT = 420, 330
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 14, 46
@@ -194,4 +194,4 @@ def _points(corners: Sequence[tuple[float, float]]) -> str:
 
 
 def _short(value: float) -> str:
-    return "0" if abs(value) < 1e-12 else f"{value:.3g}".replace("e-0", "e-").replace("-", "−")
+    return "0" if abs(value) < 1e-12 else figures(value, 3).replace("e-0", "e-").replace("-", "−")

@@ -14,8 +14,8 @@ FULL = {"count": 80, "steps": 1000}
 def demo(out: Path, *, quick: bool = False) -> dict:
     """Generate exact Stokes flows, prepare, train, predict an unseen body from its STL, draw and score.
 
-    Everything lands under `out`: `cases/`, `store/`, `run/`, `prediction/`, `pictures/`, `scores.json`, `mlflow.db`. A
-    second call goes on from what is there.
+    Everything lands under `out`: `cases/`, `store/`, `run/`, `prediction/`, `pictures/`, `scores.json`, `report.html`,
+    `mlflow.db`. A second call goes on from what is there.
 
     Args:
         out: folder to write to.
@@ -110,7 +110,7 @@ For {body.parent.name}, predicted from its STL: drag {drag:.4g} N, exact {exact[
 Where things are
   {out / "prediction" / "surface.vtp"} and volume.vtu   open them in ParaView
   {out / "pictures"}   the same as pictures, with the truth in comparison/; view.py is for pvpython
-  {out / "scores.json"}   every score, beside the baselines
+  {out / "report.html"}   the scores as one file to share, with pictures; scores.json holds every number
   {out / "run"}   the trained surrogate, which predicts by itself
 
 Three commands to try next

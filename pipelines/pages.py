@@ -30,10 +30,11 @@ th { font-weight: 600; }
 thead th { border-bottom: 1px solid var(--ink); vertical-align: bottom; }
 tbody tr { border-bottom: 1px solid var(--rule); }
 tbody th, thead th:first-child, .text { text-align: left; }
-td.text { white-space: normal; overflow-wrap: anywhere; }
+td.text { white-space: normal; overflow-wrap: break-word; }
 thead th { white-space: normal; }
 tbody th, td.text { min-width: 7.5rem; max-width: 40rem; }
-tbody th { white-space: normal; overflow-wrap: anywhere; }
+tbody th { white-space: normal; overflow-wrap: break-word; }
+.vector { display: inline-block; white-space: normal; max-width: 8.5rem; }
 .best { font-weight: 700; color: var(--model); }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: 1rem; }
 figure { margin: .75rem 0; break-inside: avoid; }

@@ -21,6 +21,8 @@ from pipelines.tracking import METRICS
 SHOWN = 300
 # Worst cases of each field that are listed; scores.json knows more.
 LISTED = 3
+# A baseline is better where the error is larger than its own by this factor: a baseline's run is its own equal.
+LEAST = 1.001
 # A picture that was drawn, or the reason why it was not.
 Drawn = bytes | str
 
@@ -153,7 +155,7 @@ def _in_short(scores: Mapping[str, Any], numbers: Numbers) -> Markup:
         lines.append(_line(field, numbers(*at, "relative_l2", form=per_cent), beside))
         for label, path, part in _parts(entry):
             best = _best(part["baselines"])
-            if best is not None and (part["relative_l2"] or 0) >= part["baselines"][best]:
+            if best is not None and (part["relative_l2"] or 0) > LEAST * part["baselines"][best]:
                 own, other = (
                     numbers(*at, *path, *key, form=per_cent) for key in (("relative_l2",), ("baselines", best))
                 )
@@ -350,7 +352,7 @@ def _vector(numbers: Numbers, *path: str | int) -> Markup:
     parts: list[Child] = []
     for index in range(len(values)):
         parts += [", " if index else "(", numbers(*path, index, form=lambda value: figures(value, 3))]
-    return join(*parts, ")")
+    return element("span", *parts, ")", class_="vector")
 
 
 def _calibration(scores: Mapping[str, Any], numbers: Numbers) -> list[Markup]:
@@ -423,7 +425,7 @@ def _trained(scores: Mapping[str, Any], numbers: Numbers) -> Markup:
         ("versions", versions),
         ("code", f"{code['commit']}{', changed since' if code['changed'] else ''}" if code else "–"),
     ]
-    return table("The training and the evaluation.", ("what", ""), rows, text=2)
+    return table("The training and the evaluation.", ("what", "value"), rows, text=2)
 
 
 def _learning(metrics: Sequence[Mapping[str, Any]]) -> list[Markup]:
