@@ -5,12 +5,14 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.spatial import KDTree
 
-from meshes.geometry.hierarchy import Hierarchy, Pairs
+from meshes.geometry.hierarchy import CHUNK, Hierarchy, Pairs, by_chunk
+from meshes.geometry.triangulation import triangle_area_vectors, triangle_centres
 
-# Points searched together: enough to amortise numpy's calls, few enough to stay in cache.
-CHUNK = 8192
+# How many levels below those boxes are that others are made of.
+REACH = 6
+# Up to this many triangles are made ready for measuring once and for all.
+READY = 1 << 19
 # A node further away than this many of its radii counts as a dipole, as in Barill et al. The error of the winding
 # number then stays below about 0.06, far from the threshold of 0.5.
 DIPOLE_RANGE = 2.0
@@ -19,9 +21,10 @@ DIPOLE_RANGE = 2.0
 class ClosestPoints:
     """Closest points of a triangulated surface, exact to rounding, for any number of places.
 
-    A nearby triangle found from samples of the surface bounds the distance; a hierarchy of oriented boxes then finds
-    every triangle within that bound. Triangles may differ in size, may be degenerate, and need be neither closed nor
-    consistently wound; only `contains` wants a closed body.
+    A hierarchy of oriented boxes is searched from the top for all places at once. At each level the most promising node
+    of a place gives a triangle, whose distance bounds what is sought; nodes beyond it are left out. Triangles may
+    differ in size, may be degenerate, and need be neither closed nor consistently wound; only `contains` wants a closed
+    body.
     """
 
     def __init__(self, vertices: Float[np.ndarray, "vertex 3"], triangles: Int[np.ndarray, "triangle 3"]) -> None:
@@ -36,25 +39,53 @@ class ClosestPoints:
         """
         if not len(triangles):
             raise ValueError("the surface has no triangle; expected at least one")
-        self.corners = np.asarray(vertices, np.float64)[triangles]
-        if not np.isfinite(self.corners).all():
+        self._vertices, self._triangles = np.asarray(vertices, np.float64), triangles
+        self._area_vector = triangle_area_vectors(self._vertices, triangles)
+        self._centre = triangle_centres(self._vertices, triangles)
+        if not np.isfinite(self._centre).all():
             raise ValueError("corners of the surface are not finite; look at the file with `anchorfield inspect`")
-        a, b, c = np.moveaxis(self.corners, 1, 0)
-        self._edges = np.stack([b - a, c - b, a - c], axis=1)
-        squared = (self._edges**2).sum(2)
-        self._inverse = 1 / np.where(squared > 0, squared, 1)
-        normal = np.cross(b - a, c - a)
-        size = np.linalg.norm(normal, axis=1, keepdims=True)
-        self._area_vector = 0.5 * normal
-        # Degenerate triangles have no inside: their edges alone decide.
-        thin = size <= 1e-14 * squared.max(1, keepdims=True)
-        self._normal = np.where(thin, 0, normal / np.where(thin, 1, size))
-        self._thin = thin[:, 0]
-        self._inward = np.cross(self._normal[:, None], self._edges)  # in the plane, into the triangle, at each edge
-        self._hierarchy = Hierarchy.build(self.corners.mean(1))
-        self._boxes = _boxes(self._hierarchy, self.corners)
-        samples, self._sampled = _samples(self.corners)
-        self._tree = KDTree(samples)
+        self._hierarchy = Hierarchy.build(self._centre)
+        self._boxes, self._middle = self._build_boxes()
+        self._places = {level: np.ascontiguousarray(self._centre[each].T) for level, each in self._middle.items()}
+        # Few triangles are met again and again, and made ready once; of many, most are never met.
+        self._ready = _Ready.of(self._vertices[triangles]) if len(triangles) <= READY else None
+
+    def _build_boxes(self) -> tuple[dict[int, "_Boxes"], dict[int, Int[np.ndarray, " node"]]]:
+        """Build for the nodes of every level that is searched a box, and choose a triangle in its middle.
+
+        A patch of a smooth surface is flat, and so is its box, across the mean normal. Boxes along the coordinate axes
+        would be as thick as wide: searching them from a few body lengths away took eight times longer. Boxes are made
+        of those several levels below; made of their halves', they would grow wherever the surface turns, at each level.
+        """
+        hierarchy, vertices, triangles = self._hierarchy, self._vertices, self._triangles
+        leaves, levels = hierarchy.leaves, hierarchy.levels
+        vector, place = np.zeros((len(leaves), 3)), np.zeros((len(leaves), 3))
+        boxes = {levels: _Boxes.empty(len(leaves))}
+
+        def enclose(part: slice) -> None:
+            for triangle in leaves[part].T:
+                vector[part] += self._area_vector[triangle]
+                place[part] += self._centre[triangle] / leaves.shape[1]
+            corners = vertices[triangles[leaves[part]]].reshape(len(place[part]), -1, 3)
+            axes = _frames(vector[part], corners[:, 1] - corners[:, 0])
+            boxes[levels].put(part, axes, np.einsum("jkn,nck->jcn", axes, corners), 0.0, 1)
+
+        by_chunk(enclose, len(leaves))
+        last = boxes[levels]
+        margin = 3e-14 * max(float((np.abs(last.middle) + last.half).max()), np.finfo(np.float64).tiny)
+        last.half[...] += margin
+        triangle = leaves[:, leaves.shape[1] // 2]
+        middle, searched = {levels: triangle}, _searched(levels)
+        for level in range(levels - 1, searched[0] - 1, -1):
+            first, second = triangle[0::2], triangle[1::2]
+            across, where = place[1::2] - place[0::2], 0.5 * (place[0::2] + place[1::2])
+            vector, place = vector[0::2] + vector[1::2], where
+            near, far = (((self._centre[each] - where) ** 2).sum(axis=1) for each in (first, second))
+            triangle = np.where(near <= far, first, second)
+            if level in searched:
+                below = min(level + REACH, levels)
+                boxes[level], middle[level] = boxes[below].around(vector, across, margin), triangle
+        return boxes, middle
 
     def query(
         self, position: Float[np.ndarray, "point 3"]
@@ -72,30 +103,32 @@ class ClosestPoints:
             raise ValueError("places to measure from are not finite")
         distance, point = np.empty(len(position)), np.empty((len(position), 3))
         triangle = np.empty(len(position), np.int64)
-        for start in range(0, len(position), CHUNK):
-            part = slice(start, start + CHUNK)
+
+        def fill(part: slice) -> None:
             distance[part], point[part], triangle[part] = self._query(position[part])
+
+        by_chunk(fill, len(position))
         return distance, point, triangle
 
     def _query(self, position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        first = self._sampled[self._tree.query(position)[1]]
-        squared, _ = self._closest(position, first)
-        bound = squared * (1 + 1e-12)
         hierarchy = self._hierarchy
         columns = np.ascontiguousarray(position.T)
-        level = min(3, hierarchy.levels)
-        pairs = hierarchy.root(len(position), level)
-        while True:
-            keep = _squared_distance(columns, self._boxes[level], pairs) <= np.take(bound, pairs.point)
-            if level == hierarchy.levels:
-                break
-            halvings = min(2, hierarchy.levels - level)
-            pairs = hierarchy.children(pairs, keep, halvings)
-            level += halvings
-        keep &= ~hierarchy.filled[pairs.node]
-        owner, candidate = pairs.point[keep], hierarchy.order[pairs.node[keep]]
-        # The first guess is a candidate as well: rounding must not leave a point with none.
-        owner, candidate = np.concatenate([owner, np.arange(len(position))]), np.concatenate([candidate, first])
+        bound, guess = np.full(len(position), np.inf), np.zeros(len(position), np.int64)
+        levels = _searched(hierarchy.levels)
+        pairs = hierarchy.root(len(position), levels[0])
+        for level, following in zip(levels, [*levels[1:], None], strict=True):
+            # Boxes may begin near and reach far, so the node whose middle is nearest promises most.
+            lower, away = _squared_distances(columns, self._boxes[level], self._places[level], pairs)
+            promising = self._middle[level][pairs.node[_first_least(away, pairs.point)]]
+            squared, _ = self._closest(position, promising)
+            guess = np.where(squared < bound, promising, guess)
+            bound = np.minimum(bound, squared * (1 + 1e-12))
+            keep = lower <= np.take(bound, pairs.point)
+            if following is not None:
+                pairs = hierarchy.children(pairs, keep, following - level)
+        owner, candidate = hierarchy.triangles(pairs, keep)
+        # The guess is a candidate as well: rounding must not leave a point with none.
+        owner, candidate = np.concatenate([owner, np.arange(len(position))]), np.concatenate([candidate, guess])
         squared, point = self._closest(np.take(position, owner, axis=0), candidate)
         best = np.lexsort((candidate, squared, owner))
         best = best[np.diff(owner[best], prepend=-1) > 0]
@@ -103,19 +136,21 @@ class ClosestPoints:
 
     def _closest(self, position: np.ndarray, triangle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Squared distance from each point to its triangle, and the closest point there."""
-        corners, edges = np.take(self.corners, triangle, axis=0), np.take(self._edges, triangle, axis=0)
-        away = position[:, None] - corners
-        inward = np.einsum("pij,pij->pi", away, np.take(self._inward, triangle, axis=0))
-        inside = (inward >= 0).all(1) & ~self._thin[triangle]
-        along = np.einsum("pij,pij->pi", away, edges)
-        along *= np.take(self._inverse, triangle, axis=0)
+        if self._ready is not None:
+            ready = _Ready(*(np.take(part, triangle, axis=0) for part in self._ready))
+        else:
+            ready = _Ready.of(np.take(self._vertices, np.take(self._triangles, triangle, axis=0), axis=0))
+        away = position[:, None] - ready.corners
+        inward = np.einsum("pij,pij->pi", away, ready.inward)
+        inside = (inward >= 0).all(1) & ~ready.thin
+        along = np.einsum("pij,pij->pi", away, ready.edges)
+        along *= ready.inverse
         np.clip(along, 0, 1, out=along)
-        rest = away - along[:, :, None] * edges
+        rest = away - along[:, :, None] * ready.edges
         squared = np.einsum("pij,pij->pi", rest, rest)
         row, edge = np.arange(len(triangle)), squared.argmin(1)
-        normal = np.take(self._normal, triangle, axis=0)
-        height = np.einsum("pi,pi->p", away[:, 0], normal)
-        vector = np.where(inside[:, None], height[:, None] * normal, rest[row, edge])
+        height = np.einsum("pi,pi->p", away[:, 0], ready.normal)
+        vector = np.where(inside[:, None], height[:, None] * ready.normal, rest[row, edge])
         return np.where(inside, height**2, squared[row, edge]), position - vector
 
     def winding_number(self, position: Float[np.ndarray, "point 3"]) -> Float[np.ndarray, " point"]:
@@ -128,8 +163,13 @@ class ClosestPoints:
             Barill et al. 2018, Fast winding numbers for soups and clouds, ACM TOG 37(4).
         """
         position = np.asarray(position, np.float64)
-        chunks = [self._winding(position[start : start + CHUNK]) for start in range(0, len(position), CHUNK)]
-        return np.concatenate(chunks) if chunks else np.zeros(0)
+        winding = np.empty(len(position))
+
+        def fill(part: slice) -> None:
+            winding[part] = self._winding(position[part])
+
+        by_chunk(fill, len(position))
+        return winding
 
     def contains(self, position: Float[np.ndarray, "point 3"]) -> Bool[np.ndarray, " point"]:
         """Whether places lie inside the body, which must be closed (mirror half bodies first), wound either way.
@@ -142,17 +182,23 @@ class ClosestPoints:
     def _dipoles(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """For each level the nodes' area vector, centre by area, and radius about it."""
         hierarchy = self._hierarchy
-        area = np.linalg.norm(self._area_vector, axis=1, keepdims=True)
-        values = np.concatenate([self._area_vector, area, area * self.corners.mean(1)], axis=1)
+        area = np.sqrt(np.einsum("ij,ij->i", self._area_vector, self._area_vector))[:, None]
+        values = np.concatenate([self._area_vector, area, area * self._centre], axis=1)
         weights = np.where(hierarchy.filled[:, None], 0, values[hierarchy.order])
-        levels = []
-        for level in range(hierarchy.levels, -1, -1):
-            box, size = self._boxes[level], weights[:, 3:4]
-            middle = np.einsum("jn,jkn->nk", box.middle, box.axes)
-            centre = np.where(size > 0, weights[:, 4:] / np.where(size > 0, size, 1), middle)
-            shift = np.abs(np.einsum("nk,jkn->jn", centre, box.axes) - box.middle)
-            levels.append((weights[:, :3], centre, np.linalg.norm(box.half + shift, axis=0)))
-            weights = weights[0::2] + weights[1::2] if level else weights
+        weights = weights.reshape(2**hierarchy.levels, -1, 7).sum(axis=1)
+        middle = self._centre[hierarchy.leaves].mean(axis=1)
+        centre = _quotient(weights, middle)
+        radius = np.zeros(len(centre))
+        for triangle in hierarchy.leaves.T:
+            for corner in self._triangles[triangle].T:
+                radius = np.maximum(radius, np.linalg.norm(self._vertices[corner] - centre, axis=1))
+        levels = [(weights[:, :3], centre, radius)]
+        for _ in range(hierarchy.levels):
+            _, below, reach = levels[-1]
+            weights = weights[0::2] + weights[1::2]
+            centre = _quotient(weights, 0.5 * (below[0::2] + below[1::2]))
+            halves = [np.linalg.norm(below[half::2] - centre, axis=1) + reach[half::2] for half in (0, 1)]
+            levels.append((weights[:, :3], centre, np.maximum(*halves)))
         return levels[::-1]
 
     def _winding(self, position: np.ndarray) -> np.ndarray:
@@ -171,9 +217,8 @@ class ClosestPoints:
                 break
             pairs = hierarchy.children(pairs, ~far)
             level += 1
-        near = ~far & ~hierarchy.filled[pairs.node]
-        owner, triangle = pairs.point[near], hierarchy.order[pairs.node[near]]
-        angle = _solid_angle(self.corners[triangle] - position[owner][:, None])
+        owner, triangle = hierarchy.triangles(pairs, ~far)
+        angle = _solid_angle(self._vertices[self._triangles[triangle]] - position[owner][:, None])
         total += np.bincount(owner, angle, minlength=len(position))
         return total / (4 * np.pi)
 
@@ -185,43 +230,135 @@ class _Boxes(NamedTuple):
     middle: Float[np.ndarray, "axis node"]  # along each axis
     half: Float[np.ndarray, "axis node"]
 
+    @classmethod
+    def empty(cls, count: int) -> "_Boxes":
+        """Make room for some boxes."""
+        return cls(np.empty((3, 3, count)), np.empty((3, count)), np.empty((3, count)))
 
-def _boxes(hierarchy: Hierarchy, corners: Float[np.ndarray, "triangle 3 3"]) -> list[_Boxes]:
-    """Build for the nodes of every level a box along the principal axes of their corners.
+    def put(
+        self,
+        part: slice,
+        axes: Float[np.ndarray, "axis 3 some"],
+        along: np.ndarray,
+        reach: np.ndarray | float,
+        over: int,
+    ) -> None:
+        """Make boxes around what lies `along` their axes and reaches so far to either side of there."""
+        lower, upper = (along - reach).min(axis=over), (along + reach).max(axis=over)
+        self.axes[:, :, part] = axes
+        self.middle[:, part], self.half[:, part] = 0.5 * (lower + upper), 0.5 * (upper - lower)
 
-    A patch of a smooth surface is flat, and so is its box. Boxes along the coordinate axes would be as thick as wide:
-    searching them from a few body lengths away took eight times longer.
-    """
-    leaves = corners[hierarchy.order]
-    margin = 1e-14 * np.abs(corners).max()
-    boxes = []
-    for level in range(hierarchy.levels + 1):
-        points = leaves.reshape(2**level, -1, 3)
-        away = points - points.mean(1, keepdims=True)
-        _, frame = np.linalg.eigh(np.matmul(away.transpose(0, 2, 1), away))
-        along = np.matmul(points, frame)
-        lower, upper = along.min(1).T, along.max(1).T
-        axes = np.ascontiguousarray(frame.transpose(2, 1, 0))
-        boxes.append(_Boxes(axes, 0.5 * (lower + upper), 0.5 * (upper - lower) + margin))
-    return boxes
+    def around(
+        self, vector: Float[np.ndarray, "node 3"], across: Float[np.ndarray, "node 3"], margin: float
+    ) -> "_Boxes":
+        """Make boxes along other axes, each around an equal run of these."""
+        nodes = len(vector)
+        run = self.half.shape[1] // nodes
+        boxes = _Boxes.empty(nodes)
+
+        def enclose(part: slice) -> None:
+            mine = slice(part.start * run, part.stop * run)
+            axes = _frames(vector[part], across[part])
+            theirs = self.axes[:, :, mine].reshape(3, 3, -1, run)
+            half = self.half[:, mine].reshape(3, -1, run)
+            centre = np.einsum("jnr,jknr->knr", self.middle[:, mine].reshape(3, -1, run), theirs)
+            along, reach = np.zeros((3, *half.shape[1:])), np.zeros((3, *half.shape[1:]))
+            for axis in range(3):
+                x, y, z = axes[axis][:, :, None]
+                along[axis] = x * centre[0] + y * centre[1] + z * centre[2]
+                for other in range(3):
+                    turned = np.abs(x * theirs[other, 0] + y * theirs[other, 1] + z * theirs[other, 2])
+                    reach[axis] += turned * half[other]
+            boxes.put(part, axes, along, reach, 2)
+
+        by_chunk(enclose, nodes, max(1, CHUNK // run))
+        boxes.half[...] += margin
+        return boxes
 
 
-def _squared_distance(columns: Float[np.ndarray, "3 point"], boxes: _Boxes, pairs: Pairs) -> Float[np.ndarray, " pair"]:
-    """Squared distance from points to boxes, zero within."""
+class _Ready(NamedTuple):
+    """Triangles made ready for measuring distances."""
+
+    corners: Float[np.ndarray, "triangle 3 3"]
+    edges: Float[np.ndarray, "triangle 3 3"]
+    inverse: Float[np.ndarray, "triangle 3"]  # of the squared length of each edge
+    normal: Float[np.ndarray, "triangle 3"]
+    inward: Float[np.ndarray, "triangle 3 3"]  # in the plane, into the triangle, at each edge
+    thin: Bool[np.ndarray, " triangle"]  # degenerate triangles have no inside: their edges alone decide
+
+    @classmethod
+    def of(cls, corners: Float[np.ndarray, "triangle 3 3"]) -> "_Ready":
+        a, b, c = np.moveaxis(corners, 1, 0)
+        edges = np.stack([b - a, c - b, a - c], axis=1)
+        squared = np.einsum("tij,tij->ti", edges, edges)
+        normal = np.cross(edges[:, 0], -edges[:, 2])
+        size = np.sqrt(np.einsum("ti,ti->t", normal, normal))[:, None]
+        thin = size <= 1e-14 * squared.max(1, keepdims=True)
+        normal = np.where(thin, 0, normal / np.where(thin, 1, size))
+        inverse = 1 / np.where(squared > 0, squared, 1)
+        return cls(corners, edges, inverse, normal, np.cross(normal[:, None], edges), thin[:, 0])
+
+
+def _searched(levels: int) -> list[int]:
+    """Levels of a hierarchy that are searched: every second one from the third."""
+    return [*range(min(3, levels), levels, 2), levels]
+
+
+def _quotient(weights: Float[np.ndarray, "node 7"], otherwise: Float[np.ndarray, "node 3"]) -> np.ndarray:
+    """Centres by area, and `otherwise` where there is none."""
+    area = weights[:, 3:4]
+    return np.where(area > 0, weights[:, 4:] / np.where(area > 0, area, 1), otherwise)
+
+
+def _frames(across: Float[np.ndarray, "node 3"], along: Float[np.ndarray, "node 3"]) -> Float[np.ndarray, "3 3 node"]:
+    """Make axes: the first as `across`, the second as near to `along` as that leaves it; any where these are zero."""
+    first = _unit(across, np.array([1.0, 0, 0]))
+    helper = np.eye(3)[np.abs(first).argmin(axis=1)]
+    second = _unit(along, np.array([0, 1.0, 0]))
+    slanted = np.abs(np.einsum("ni,ni->n", second, first))[:, None] < 0.999
+    second = np.where(slanted, second, helper)
+    for _ in range(2):  # once leaves rounding, which is not at right angles
+        second = _unit(second - np.einsum("ni,ni->n", second, first)[:, None] * first, np.array([0, 1.0, 0]))
+    return np.stack([first.T, second.T, np.cross(first, second).T])
+
+
+def _unit(vector: Float[np.ndarray, "node 3"], otherwise: Float[np.ndarray, "3"]) -> Float[np.ndarray, "node 3"]:
+    largest = np.abs(vector).max(axis=1, keepdims=True)  # squares of tiny numbers would vanish
+    vector = np.where(largest > 0, vector / np.where(largest > 0, largest, 1), otherwise)
+    return vector / np.sqrt(np.einsum("ni,ni->n", vector, vector))[:, None]
+
+
+def _first_least(values: Float[np.ndarray, " pair"], point: Int[np.ndarray, " pair"]) -> Int[np.ndarray, " point"]:
+    """Where the least value of each point stands; every point has some, and they are sorted by point."""
+    starts = np.flatnonzero(np.diff(point, prepend=-1))
+    where = np.flatnonzero(values == np.minimum.reduceat(values, starts)[point])
+    first = np.empty(len(starts), np.int64)
+    first[point[where[::-1]]] = where[::-1]
+    return first
+
+
+def _squared_distances(
+    columns: Float[np.ndarray, "3 point"], boxes: _Boxes, places: Float[np.ndarray, "3 node"], pairs: Pairs
+) -> tuple[Float[np.ndarray, " pair"], Float[np.ndarray, " pair"]]:
+    """Squared distances from points to boxes, zero within, and to one place of each node."""
     # One coordinate at a time and `take` in place of indexing: twice as fast as the same in matrix form.
-    place = [np.take(column, pairs.point) for column in columns]
-    total = np.zeros(len(pairs.point))
+    point = [np.take(column, pairs.point) for column in columns]
+    lower, away = np.zeros(len(pairs.point)), np.zeros(len(pairs.point))
     for axis, middle, half in zip(*boxes, strict=True):
-        along = np.take(axis[0], pairs.node) * place[0]
+        along = np.take(axis[0], pairs.node) * point[0]
         for k in (1, 2):
-            along += np.take(axis[k], pairs.node) * place[k]
+            along += np.take(axis[k], pairs.node) * point[k]
         along -= np.take(middle, pairs.node)
         np.abs(along, out=along)
         along -= np.take(half, pairs.node)
         np.maximum(along, 0, out=along)
         along *= along
-        total += along
-    return total
+        lower += along
+    for column, place in zip(point, places, strict=True):
+        column -= np.take(place, pairs.node)
+        column *= column
+        away += column
+    return lower, away
 
 
 def _solid_angle(corners: Float[np.ndarray, "triangle 3 3"]) -> Float[np.ndarray, " triangle"]:
@@ -231,25 +368,3 @@ def _solid_angle(corners: Float[np.ndarray, "triangle 3 3"]) -> Float[np.ndarray
     volume = np.einsum("ij,ij->i", a, np.cross(b, c))
     ab, bc, ca = (np.einsum("ij,ij->i", first, second) for first, second in ((a, b), (b, c), (c, a)))
     return 2 * np.arctan2(volume, la * lb * lc + ab * lc + bc * la + ca * lb)
-
-
-def _samples(corners: Float[np.ndarray, "triangle 3 3"]) -> tuple[np.ndarray, np.ndarray]:
-    """Points that cover the surface about evenly, the triangle of each: large triangles are cut into smaller ones."""
-    triangle = np.arange(len(corners))
-    limit = 4 * len(corners) + 4096
-    pieces, size = corners, _longest(corners)
-    while True:
-        large = size > max(2 * np.median(size), 0.02 * size.max())
-        room = (limit - len(pieces)) // 3
-        if not large.any() or room < large.sum():
-            return pieces.mean(1), triangle
-        a, b, c = np.moveaxis(pieces[large], 1, 0)
-        ab, bc, ca = (a + b) / 2, (b + c) / 2, (c + a) / 2
-        cut = [np.stack(part, 1) for part in ((a, ab, ca), (b, bc, ab), (c, ca, bc), (ab, bc, ca))]
-        pieces = np.concatenate([pieces[~large], *cut])
-        triangle = np.concatenate([triangle[~large], *[triangle[large]] * 4])
-        size = _longest(pieces)
-
-
-def _longest(corners: np.ndarray) -> np.ndarray:
-    return np.sqrt(((corners - np.roll(corners, 1, axis=1)) ** 2).sum(2).max(1))
