@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -134,7 +135,12 @@ def measure(config: Experiment, what: str, folder: Path) -> np.ndarray:
 
     (folder / "config.pickle").write_bytes(pickle.dumps(config))
     call = [sys.executable, "-c", MEASURE, str(folder / "config.pickle"), what]
-    return np.array(json.loads(subprocess.run(call, check=True, capture_output=True, text=True).stdout))
+    # The configuration pickles as a class of a module beside this one.
+    found = subprocess.run(
+        call, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    )
+    assert found.returncode == 0, found.stderr
+    return np.array(json.loads(found.stdout))
 
 
 @pytest.mark.slow
