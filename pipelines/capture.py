@@ -53,12 +53,19 @@ class Captured:
     def _capture(self, arguments: tuple[Batch, ...]) -> tuple[torch.cuda.CUDAGraph, Any, list[str], Tensor]:
         inputs = [argument.to(self.device) for argument in arguments]
         graph = torch.cuda.CUDAGraph()
-        # Threads that pin batches meanwhile do not concern the capture.
-        with torch.cuda.graph(
-            graph, pool=self.pool, stream=torch.cuda.current_stream(self.device), capture_error_mode="thread_local"
-        ):
-            results = self.function(*inputs)
-            values = torch.stack([value.float() for value in results.values()])
+        stream = torch.cuda.current_stream(self.device)
+        try:
+            # Threads that pin batches meanwhile do not concern the capture.
+            with torch.cuda.graph(graph, pool=self.pool, stream=stream, capture_error_mode="thread_local"):
+                results = self.function(*inputs)
+                values = torch.stack([value.float() for value in results.values()])
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise RuntimeError(
+                "a step of this operator cannot be captured as a graph, most likely because its forward asks the GPU "
+                f"for sizes or values: set training.capture to false ({str(error).splitlines()[0]})"
+            ) from error
         self.pool = graph.pool()
         return graph, inputs, list(results), values
 

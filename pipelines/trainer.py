@@ -14,7 +14,7 @@ from meshes.stores import Store
 from pipelines import checkpoints
 from pipelines.batches import Batch, Sampler, SamplingConfig, batches
 from pipelines.capture import Captured, compile_regions
-from pipelines.ensemble import pick_device
+from pipelines.ensemble import pick_device, pick_precision
 from pipelines.optimisers import AdamWConfig, OptimiserConfig, schedule, trainable
 from pipelines.settings import to_dict
 from pipelines.specification import InputConfig, SurrogateSpec, Units
@@ -23,8 +23,6 @@ from pipelines.surrogate import build_operator
 
 if TYPE_CHECKING:
     from pipelines.config import Experiment
-
-Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +132,7 @@ class Trainer:
     def __init__(self, config: TrainingConfig, spec: SurrogateSpec, operator: nn.Module, store: Store) -> None:
         self.config, self.spec, self.store = config, spec, store
         self.device = pick_device(config.device)
-        self.precision: Precision = _precision(config.precision, self.device)
+        self.precision = pick_precision(config.precision, self.device)
         self.units = Units(spec)
         self.operator: Any = operator.to(self.device).train()
         self.parameters = trainable(self.operator)
@@ -313,9 +311,3 @@ def build_trainer(config: "Experiment", store: Store, operator: nn.Module | None
 
 def _none(spec: SurrogateSpec) -> dict[str, int]:
     return dict.fromkeys(spec.fields, 0)
-
-
-def _precision(asked: str, device: torch.device) -> Precision:
-    if asked == "auto":
-        return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
-    return "bfloat16" if asked == "bfloat16" else "float32"

@@ -42,6 +42,36 @@ def test_replayed_steps_are_the_steps(store, settings):
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
 
 
+class Looks(torch.nn.Module):
+    """An operator whose forward looks at a value, for which a graph cannot wait."""
+
+    def __init__(self, operator):
+        super().__init__()
+        self.inner = operator
+
+    def encode(self, geometry, anchors, *, condition=None):
+        assert float(geometry.position.sum()) != 0.0
+        return self.inner.encode(geometry, anchors, condition=condition)
+
+    def decode(self, context, branch, queries=None):
+        return self.inner.decode(context, branch, queries)
+
+
+def test_an_operator_that_looks_at_values_is_told_what_to_set(store):
+    def steps(capture):
+        config = experiment(store.path, device="cuda", capture=capture)
+        trainer = build_trainer(config, store, Looks(build_trainer(config, store).operator))
+        drawn = trainer.batches()
+        try:
+            return [trainer.update(drawn)["loss"] for _ in range(4)]
+        finally:
+            drawn.close()
+
+    assert all(loss.isfinite() for loss in steps(capture=False))
+    with pytest.raises(RuntimeError, match=r"set training\.capture to false"):
+        steps(capture=True)
+
+
 def test_compiled_regions_compute_what_they_did(store):
     _, losses, _ = trained(store, steps=4, capture=False)
     _, same, _ = trained(store, steps=4, capture=True, compile=True)
