@@ -15,7 +15,6 @@ import psutil
 import torch
 from torch import nn
 
-from meshes.stores import Store
 from pipelines import checkpoints
 from pipelines.batches import Batch
 from pipelines.memory import peak_memory
@@ -23,7 +22,7 @@ from pipelines.runs import clock
 from pipelines.specify import pool_template
 from pipelines.surrogate import Surrogate
 from pipelines.tracking import flatten
-from pipelines.train import VERIFIED
+from pipelines.train import open_store
 from pipelines.trainer import Trainer, TrainingConfig, build_trainer
 from pipelines.validate import validate
 
@@ -107,9 +106,7 @@ def plan(config: "Experiment", *, operator: nn.Module | None = None, budget: flo
     """
     settings: TrainingConfig = config.training
     began = time.perf_counter()
-    with contextlib.closing(Store(config.data.store)) as store:
-        if sum(store.case(name).entry["bytes"] for names in store.splits.values() for name in names) <= VERIFIED:
-            store.verify()
+    with contextlib.closing(open_store(config)) as store:
         trainer = build_trainer(config, store, operator)
         template = pool_template(store, trainer.units)
         before = time.perf_counter() - began
@@ -212,7 +209,7 @@ def _wait(device: torch.device) -> None:
 
 
 def _memory(device: torch.device, held: list[int], epoch: float) -> int:
-    """Tell the peak, and on a CPU what the cases will add that no step has seen yet: their files stay open.
+    """Tell the peak, and on a CPU what the cases that no step has seen yet will add by staying in memory.
 
     Args:
         device: where the steps are done.

@@ -102,8 +102,7 @@ def train(config: "Experiment", *, run: Path, resume: bool = False, operator: nn
     if operator is None and getattr(config.operator, "kind", None) in BASELINES:
         return _remember(config, Path(run), resume)
     last = _last(Path(run), resume)
-    store = Store(config.data.store, resident=RESIDENT)
-    _verify(store)
+    store = open_store(config)
     with _deterministic(settings.deterministic):
         trainer = build_trainer(config, store, operator)
         state: Mapping[str, Any] = {"best": None, "seconds": 0.0}
@@ -265,17 +264,19 @@ def _loop(
     )
 
 
-def _verify(store: Store) -> None:
-    """Check that the files of a store are whole; also that none was altered, where that takes seconds only.
+def open_store(config: "Experiment") -> Store:
+    """Open the store of an experiment as a training needs it: whole, and in memory where it is small.
 
     Raises:
-        StoreError: a file is missing, truncated or altered.
+        StoreError: a file is missing or truncated, or altered, which is looked for where it takes seconds only.
     """
+    store = Store(config.data.store, resident=RESIDENT)
     cases = [store.case(name) for names in store.splits.values() for name in names]
     for case in cases:
         case.check_size()
     if sum(case.entry["bytes"] for case in cases) <= VERIFIED:
         store.verify()
+    return store
 
 
 def _last(run: Path, resume: bool) -> Path | None:

@@ -132,7 +132,7 @@ class Trainer:
     def __init__(self, config: TrainingConfig, spec: SurrogateSpec, operator: nn.Module, store: Store) -> None:
         self.config, self.spec, self.store = config, spec, store
         self.device = pick_device(config.device)
-        self.precision = pick_precision(config.precision, self.device)
+        self.precision: Literal["float32", "bfloat16"] = pick_precision(config.precision, self.device)
         self.units = Units(spec)
         self.operator: Any = operator.to(self.device).train()
         self.parameters = trainable(self.operator)
