@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from meshes.aside import write_text
 from meshes.stores.layout import write_json
 from pipelines.evaluate import FOLDER, FORMAT, SCORES, coefficients_of, evaluate, folder_name, table
 from pipelines.pages import Child, Numbers, element, join, page, section
@@ -103,7 +104,7 @@ def compare(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         write_json(out / COMPARISON, comparison)
-        (out / REPORT).write_text(render_page(comparison), encoding="utf-8")
+        write_text(out / REPORT, render_page(comparison))
     return comparison
 
 
