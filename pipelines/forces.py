@@ -1,6 +1,6 @@
 """Forces on a body: pressure and wall shear integrated over its surface, and the coefficients they make."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -316,6 +316,7 @@ def forces(
         settings: what makes coefficients of forces.
 
     Raises:
+        ConfigError: a parameter is given that neither the case nor any expression knows.
         ValueError: it is not known which array is the pressure, or the array is not there.
         OSError: a file cannot be read.
     """
@@ -344,7 +345,9 @@ def forces(
     vectors = oriented_area_vectors(mesh, meaning.axes, axis)
     vertices, triangles, _ = triangulate(mesh)
     body = measure_body(vertices, triangles, space=meaning.axes, symmetry=axis)
-    names = body.parameters | meaning.parameters | given
+    names = body.parameters | meaning.parameters
+    _refuse_strangers(given, {*names, *meaning.names, *names_used(conventions, settings)})
+    names |= given
     data, vectors = _values(mesh, arrays, vectors)
     extent = extent_of(vertices, axis)
     result = integrate(vectors, data[PRESSURE], data.get(SHEAR), conventions, names, extent=extent)
@@ -356,6 +359,27 @@ def forces(
         ) from error
     reported = {} if settings is None else _reported(settings, names)
     return ForceReport(file, result, told, arrays, reported)
+
+
+def _refuse_strangers(given: Mapping[str, float], known: Collection[str]) -> None:
+    """Refuse parameters that nothing knows: a name that is misspelt would change nothing, and nobody would notice."""
+    from pipelines.settings import ConfigError, nearest
+
+    if strangers := sorted(set(given) - set(known)):
+        listing = ", ".join(sorted(known))
+        hint = nearest(strangers[0], sorted(known))
+        raise ConfigError(f"there is no parameter {strangers[0]!r} here; forces know {listing}{hint}")
+
+
+def names_used(conventions: Conventions, settings: ForceConfig | None) -> set[str]:
+    """Return the names that the expressions of the conventions and of the coefficients use."""
+    from pipelines.expressions import names_in
+
+    numbers: list[Number | None] = [conventions.density, conventions.reference_pressure]
+    if settings is not None:
+        numbers += [settings.reference_area, settings.speed, settings.reference_force]
+        numbers += [*settings.drag_direction, *settings.lift_direction, *settings.reported.values()]
+    return {name for each in numbers if each is not None for name in names_in(each)}
 
 
 def _reported(settings: ForceConfig, names: Mapping[str, float]) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import Any
 from meshes.fields import FieldSpec
 from pipelines.forces import PRESSURE, SHEAR, Conventions, ForceConfig
 from pipelines.outputs import read_record
-from pipelines.specification import AXES
+from pipelines.specification import AXES, Units
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,7 @@ class Meaning:
         conventions: of both.
         settings: what makes coefficients of forces.
         parameters: numbers of the case, and of the whole body where they are known better than from the surface.
+        names: of further numbers that such cases have, whose values are not known here.
         axes: that count.
         file: name of the surface in its folder.
         blocks: of that file that are the surface; empty for all.
@@ -31,6 +32,7 @@ class Meaning:
     conventions: Conventions = field(default_factory=Conventions)
     settings: ForceConfig | None = None
     parameters: dict[str, float] = field(default_factory=dict)
+    names: frozenset[str] = frozenset()
     axes: tuple[int, ...] = (0, 1, 2)
     file: str | None = None
     blocks: tuple[str, ...] = ()
@@ -87,6 +89,7 @@ def _from_store(folder: Path, case: str) -> Meaning:
         conventions=conventions,
         settings=_read(ForceConfig, store.manifest["force_settings"]),
         parameters=parameters,
+        names=frozenset(store.parameter_statistics),
         axes=axes,
     )
 
@@ -100,6 +103,7 @@ def _from_run(run: str | Path) -> Meaning:
         conventions=spec.conventions,
         settings=spec.forces,
         parameters=spec.constants,
+        names=Units(spec).needed,
         axes=tuple(spec.axes),
     )
 

@@ -19,6 +19,7 @@ from pipelines.forces import (
     integrate,
 )
 from pipelines.generate.ellipsoid import Ellipsoid, StokesFlow
+from pipelines.settings import ConfigError
 
 
 def sphere_rule(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -162,7 +163,6 @@ def test_drag_of_a_generated_case(stokes_cases) -> None:
         pressure="p",
         shear="wallShearStress",
         settings=ForceConfig(reference_force="1"),
-        parameters=case_numbers(case),
     )
     scale = np.linalg.norm(case["force"])
     np.testing.assert_allclose(report.forces.force, case["force"], atol=5e-3 * scale)  # 320 triangles
@@ -229,6 +229,19 @@ def test_stores_runs_and_experiments_say_what_arrays_mean(tiny_store: Path, tiny
         assert report.coefficients.drag_coefficient == pytest.approx(by_store.coefficients.drag_coefficient)
     assert by_store.reported["drag_coefficient"] == pytest.approx(by_store.coefficients.drag_coefficient, rel=5e-3)
     assert by_run.reported == {}
+
+
+def test_a_parameter_that_nothing_knows_is_refused(tiny_store: Path, tiny_run: Path, stokes_cases: Path) -> None:
+    folder = stokes_cases / "stokes_0003"
+    told = r"there is no parameter 'sped' here; forces know .*speed.*; did you mean speed\?"
+    for config in (tiny_store, "stokes", tiny_run):
+        path = folder / "surface.vtp" if config == tiny_run else folder
+        with pytest.raises(ConfigError, match=told):
+            forces(path, config=config, parameters={"sped": 3.0})
+    numbers = {"speed": 2.0, "viscosity": 3.0, "length": 1.0}  # the body's own may be given too
+    assert forces(folder / "surface.vtp", config=tiny_run, parameters=numbers).coefficients is not None
+    with pytest.raises(ConfigError, match="there is no parameter 'speed' here; forces know centre_x, "):
+        forces(folder, pressure="p", parameters={"speed": 3.0})
 
 
 def test_a_number_that_nobody_told_is_asked_for(tiny_run: Path, stokes_cases: Path, tmp_path: Path) -> None:
