@@ -32,6 +32,7 @@ from torch import Tensor
 from meshes.aside import named, write_text
 from pipelines.baselines import NAMES as BASELINES
 from pipelines.settings import ConfigError
+from pipelines.specification import FORMERLY
 from pipelines.surrogate import Surrogate, SurrogateSpec, build_operator
 
 FORMAT = 2
@@ -207,15 +208,15 @@ def load(folder: Path) -> Checkpoint:
     written = verify(folder)
     try:
         content = json.loads((folder / SPEC).read_text(encoding="utf-8"))
+        state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
         for version in range(written, FORMAT):
-            content = _UPGRADES[version](content)
-        spec = SurrogateSpec.from_json(json.dumps(content))
+            content, state = _UPGRADES[version](content, state)
         return Checkpoint(
-            spec=spec,
+            spec=SurrogateSpec.from_json(json.dumps(content)),
             weights=load_file(folder / WEIGHTS),
             ema=load_file(folder / EMA) if (folder / EMA).exists() else None,
             template=load_arrays(folder / TEMPLATE) if (folder / TEMPLATE).exists() else {},
-            state=torch.load(folder / STATE, map_location="cpu", weights_only=True),
+            state=state,
         )
     except pickle.UnpicklingError as error:
         raise CheckpointError(
@@ -225,12 +226,16 @@ def load(folder: Path) -> Checkpoint:
         raise CheckpointError(f"{folder} cannot be read: {error}") from error
 
 
-def _name_features(spec: dict[str, Any]) -> dict[str, Any]:
+def _name_features(spec: dict[str, Any], state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Format 1 said whether points carry the normal and the distance; later ones name what they carry."""
-    features = ["normal", "distance"] if spec["inputs"]["features"] else []
-    return spec | {"inputs": spec["inputs"] | {"features": features}}
+    features = FORMERLY[bool(spec["inputs"]["features"])]
+    settings = state.get("settings", {})
+    if _FEATURES in settings:  # texts, as a resumed training compares them
+        state = state | {"settings": settings | {_FEATURES: json.dumps(features)}}
+    return spec | {"inputs": spec["inputs"] | {"features": features}}, state
 
 
+_FEATURES = "training.inputs.features"
 # How to go from each earlier format to the next one.
 _UPGRADES = {1: _name_features}
 

@@ -5,6 +5,7 @@ there are, and which dataclass stands for each.
 """
 
 import dataclasses
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from pipelines.composition import compose, to_yaml
 from pipelines.settings import ConfigError, Tree, nearest, read, refuse_unknown, required, say, to_dict
 
 __all__ = ["ConfigError", "Experiment", "compose", "from_dict", "load", "load_data", "to_dict", "to_yaml"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +73,24 @@ def from_dict(tree: Tree) -> Experiment:
     """
     sections = [section.name for section in dataclasses.fields(Experiment)]
     refuse_unknown(tree, sections, "")
+    tree = _upgraded(tree)
     return Experiment(**{name: _section(tree, name) for name in sections})
+
+
+def _upgraded(tree: Tree) -> Tree:
+    """Write what an earlier version wrote otherwise, such as the configuration of an old run, as it is written now."""
+    from pipelines.specification import FORMERLY
+
+    match tree:
+        case {"training": {"inputs": {"features": bool(had), **inputs}, **training}, **sections}:
+            features = FORMERLY[had]
+            _log.warning(
+                "training.inputs.features was true or false once; %s is read as [%s], which is how to write it now",
+                say(had),
+                ", ".join(features),
+            )
+            return {**sections, "training": {**training, "inputs": {**inputs, "features": features}}}
+    return tree
 
 
 def _section(tree: Tree, name: str) -> Any:

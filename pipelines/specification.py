@@ -75,6 +75,10 @@ class InputConfig:
     features: tuple[Literal["normal", "distance", "box"], ...] = ("normal", "distance")
 
 
+# What `features` meant when it only said whether points carry any.
+FORMERLY: dict[bool, list[str]] = {True: ["normal", "distance"], False: []}
+
+
 @dataclass(frozen=True)
 class Frame:
     """Where the operator's origin lies, its unit of length, and the corners of the body's box, all in metres."""

@@ -152,6 +152,20 @@ def test_the_first_format_which_only_said_whether_points_carry_features_still_op
     assert load(last).spec.inputs.features == (("normal", "distance") if had else ())
 
 
+def test_a_training_of_the_first_format_is_resumed(folder, run, last):
+    spec = json.loads((last / "operator.json").read_text())
+    state = torch.load(last / "training_state.pt", weights_only=True)
+    assert state["settings"]["training.inputs.features"] == json.dumps(spec["inputs"]["features"])
+    state["settings"]["training.inputs.features"] = "true"
+    spec["inputs"]["features"] = True
+    (last / "operator.json").write_text(json.dumps(spec))
+    torch.save(state, last / "training_state.pt")
+    seal(last)
+    manifest = json.loads((last / "manifest.json").read_text())
+    (last / "manifest.json").write_text(json.dumps(manifest | {"format": 1}))
+    assert train(experiment(folder / "store", steps=5, keep=1), run=run, resume=True).step == 5
+
+
 @pytest.mark.parametrize(
     "change", [{"length": "long"}, {"colour": "red"}, {"operator": {"kind": "ab_upt", "width": 24, "wdth": 2}}]
 )

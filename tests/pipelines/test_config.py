@@ -130,3 +130,12 @@ def test_a_kind_that_two_packages_add_is_refused(monkeypatch):
 
 def test_compose_gives_plain_values():
     assert compose("airfoil")["data"]["conditions"] == ["angle", "speed"]
+
+
+@pytest.mark.parametrize(("former", "features"), [("true", ("normal", "distance")), ("false", ())])
+def test_whether_points_carry_features_is_read_as_which(former, features, caplog):
+    experiment = load("stokes", [f"training.inputs.features={former}"])
+    assert experiment.training.inputs.features == features
+    listed = f"[{', '.join(features)}]"
+    assert f"{former} is read as {listed}, which is how to write it now" in caplog.text
+    assert load("stokes", [f"training.inputs.features={listed}"]) == experiment
