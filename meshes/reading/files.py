@@ -10,6 +10,7 @@ from meshes.mesh import Mesh
 from meshes.reading.duplicates import check_names
 from meshes.reading.errors import ReadError
 from meshes.reading.joining import only
+from meshes.reading.legacy import check_legacy_names
 from meshes.reading.observed import observed
 from meshes.reading.ply import check_ply
 from meshes.reading.signatures import check_signature
@@ -68,6 +69,8 @@ def read_file(path: Path, arrays: Collection[str] | None) -> Mesh:
         check_ply(path)
     if READERS[suffix][0] == "vtkIOXML":
         check_names(path)
+    if suffix == ".vtk":
+        check_legacy_names(path)
     with observed() as errors:
         reader = _reader(suffix)
         reader.SetFileName(str(path))
