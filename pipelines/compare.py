@@ -20,6 +20,8 @@ from pipelines.pages import table as html_table
 COMPARISON, REPORT = "comparison.json", "comparison.html"
 # A difference is told apart from the luck of the anchors beyond this many standard deviations of it.
 BEYOND = 2.0
+# Fewer cases tell no two runs apart: were they equal, all would agree by luck in more than one of twenty comparisons.
+FEWEST = 6
 
 
 @dataclass(frozen=True)
@@ -315,6 +317,8 @@ def verdict_of(difference: Mapping[str, Any]) -> str:
     """Say in a word or two what a difference is worth."""
     if difference["low"] <= 0 <= difference["high"]:
         return "not told apart"
+    if difference["better"] + difference["worse"] < FEWEST:
+        return "too few cases"
     said = "better" if difference["mean"] < 0 else "worse"
     return f"{said}, within the anchors' luck" if difference["beyond_draws"] is False else said
 
@@ -391,7 +395,8 @@ def render_page(comparison: Mapping[str, Any]) -> str:
 _WORDS = (
     "Fields are compared by their relative L2 error, each point counted once, or (weighted) by its area or volume; "
     "coefficients by their absolute error. The interval holds the mean difference in 95 % of resamplings of the cases: "
-    "where it holds zero, the runs are not told apart. A difference is within the anchors' luck where it is less than "
-    "twice what single draws of the anchors alone make of it. Runs that differ by their seed alone count as one; ± is "
-    "their standard deviation."
+    "where it holds zero, the runs are not told apart. Fewer than six cases are too few: were both runs equal, all of "
+    "them would agree by luck in more than one of twenty comparisons. A difference is within the anchors' luck where "
+    "it is less than twice what single draws of the anchors alone make of it. Runs that differ by their seed alone "
+    "count as one; ± is their standard deviation."
 )

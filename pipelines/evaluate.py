@@ -14,6 +14,7 @@ from pipelines import tracking
 from pipelines.baselines import NAMES, Baselines, StoredCases
 from pipelines.ensemble import pick_device
 from pipelines.metrics import EDGES, mean_of, parity, rank
+from pipelines.progress import progress
 from pipelines.scoring import MODEL, How, score
 from pipelines.surrogate import Surrogate
 
@@ -21,6 +22,8 @@ FORMAT = 2
 FOLDER, SCORES, REPORT = "evaluation", "scores.json", "report.html"
 # Cases that are listed as the worst of each field.
 LISTED = 5
+# With fewer cases a score tells those cases rather than how good the surrogate is for others.
+FEW = 5
 
 
 def evaluate(
@@ -78,7 +81,12 @@ def evaluate(
     names = _cases(opened, surrogate, split)
     baselines = Baselines(StoredCases(opened, surrogate), surrogate)
     how = How(draws=draws, seed=seed, chunk=chunk, near=near)
-    per_case = {name: score(surrogate, opened.case(name), baselines, how) for name in names}
+    per_case: dict[str, dict[str, Any]] = {}
+    with progress(f"evaluate {run}", len(names)) as tell:
+        for name in names:
+            per_case[name] = score(surrogate, opened.case(name), baselines, how)
+            errors = per_case[name]["fields"].items()
+            tell(f"{name}: " + ", ".join(f"{field} {_per_cent(entry['relative_l2'])}" for field, entry in errors))
     forces = {name: case.pop("forces") for name, case in per_case.items()}
     if tie is None:
         tie = 0.0 if surrogate.spec.forces is None else surrogate.spec.forces.tolerance
@@ -99,6 +107,7 @@ def evaluate(
         "histogram_edges": EDGES.tolist(),
         "forces": _mean_forces(forces, tie),
         "cases": names,
+        "notes": _notes(names, surrogate, split),
         "sources": {name: source(opened.case(name).entry) for name in names},
         "per_case": per_case,
     }
@@ -176,6 +185,7 @@ def render(scores: Mapping[str, Any]) -> str:
     for field, entry in scores["fields"].items():
         for name, reason in entry.get("reasons", {}).items():
             lines.append(f"{field}: no {name.replace('_', ' ')}: {reason}")
+    lines += [f"note: {note}" for note in scores["notes"]]
     if judged := coefficients_of(scores):
         rows = [("coefficient", "by", "mean |error|", "largest", "bias", "R²", "rank", "pairs in order")]
         for name, entry in judged.items():
@@ -297,6 +307,24 @@ def _cases(store: Store, surrogate: Surrogate, split: str) -> list[str]:
         if missing:
             raise ValueError(f"{store.path} lacks the fields {', '.join(missing)} of the branch {branch!r}")
     return names
+
+
+def _notes(names: Sequence[str], surrogate: Surrogate, split: str) -> list[str]:
+    """Say what keeps scores from telling how good a surrogate is for new bodies."""
+    splits = surrogate.spec.source.get("splits") or {}
+    notes = []
+    for part, does in (("training", "was trained on"), ("validation", "chose its checkpoint by")):
+        known = [name for name in names if name in splits.get(part, ())]
+        if part != split and known:
+            told = f"{', '.join(known[:LISTED])}{' …' if len(known) > LISTED else ''}"
+            what = "cases of these names" if len(known) > 1 else "a case of this name"
+            notes.append(
+                f"{told}: the run {does} {what}, so scores flatter; the splits have changed since (data.splits)"
+            )
+    if len(names) < FEW:
+        few = "one case tells" if len(names) == 1 else f"{len(names)} cases tell"
+        notes.append(f"{few} little of others: give the split {split} more (data.splits), or score more with --store")
+    return notes
 
 
 def _field_names(surrogate: Surrogate, per_case: Mapping[str, Any]) -> list[str]:

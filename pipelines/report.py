@@ -67,6 +67,7 @@ def render(
             f"Predicted from the body and the conditions alone, and scored on every point of {count} simulated cases.",
             class_="soft",
         ),
+        *(element("p", f"Note: {note}.", class_="missing") for note in scores["notes"]),
         _in_short(scores, numbers),
         section("Scores by field", _fields(scores, numbers), *_reasons(scores)),
         *_coefficients(scores, numbers),

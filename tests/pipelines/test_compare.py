@@ -168,7 +168,7 @@ def test_intervals_hold_the_true_difference_as_often_as_they_say() -> None:
 
 
 def test_a_difference_within_the_luck_of_the_anchors_is_named_so() -> None:
-    errors = [np.full((1, 5), 0.10), np.full((1, 5), 0.11)]
+    errors = [np.full((1, 6), 0.10), np.full((1, 6), 0.11)]
     lucky, sure = (
         paired(errors, [spread, spread], resamples=100, seed=0)["differences"][0] for spread in (0.01, 0.001)
     )
@@ -188,3 +188,11 @@ def test_cases_and_units_in_another_order_change_nothing() -> None:
     for key in ("mean", "low", "high"):
         assert other["differences"][0][key] == pytest.approx(1e3 * plain["differences"][0][key], rel=0.05, abs=5)
     assert other["differences"][0]["beyond_draws"] == plain["differences"][0]["beyond_draws"]
+
+
+@pytest.mark.parametrize("count", [1, 5, 6])
+def test_few_cases_tell_no_runs_apart(count: int) -> None:
+    errors = [np.full((1, count), 0.10), np.full((1, count), 0.20)]
+    (difference,) = paired(errors, [0.0, 0.0], resamples=100, seed=0)["differences"]
+    by_luck = 2 * 0.5**count  # that all cases agree on one of two equal runs
+    assert verdict_of(difference) == ("too few cases" if by_luck > 0.05 else "worse")

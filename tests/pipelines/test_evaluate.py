@@ -1,4 +1,6 @@
 import json
+import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -180,3 +182,29 @@ def test_scores_are_those_of_predictions_from_the_stl_alone(
     for field, errors in prediction.record["errors"]["volume"].items():
         scored = scores["per_case"][name]["fields"][f"volume_{field}"]["relative_l2"]
         assert scored == pytest.approx(errors["relative_l2"], rel=1e-4), field
+
+
+def test_cases_that_a_run_has_seen_are_told(
+    scores: dict, tiny_run: Path, tiny_store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert scores["notes"] == [
+        "2 cases tell little of others: give the split test more (data.splits), or score more with --store"
+    ]
+    store = shutil.copytree(tiny_store, tmp_path / "store")
+    manifest = json.loads((store / "manifest.json").read_text())
+    manifest["splits"]["test"] += [manifest["splits"]["training"].pop(), *manifest["splits"]["validation"]]
+    manifest["splits"]["validation"] = []
+    (store / "manifest.json").write_text(json.dumps(manifest))
+    with caplog.at_level(logging.INFO):
+        flattered = evaluate(tiny_run, store=store, pictures=0, out=tmp_path / "out")
+    for note, part in zip(
+        flattered["notes"],
+        ("stokes_0005: the run was trained on a case of", "stokes_0006, stokes_0007: the run chose"),
+        strict=True,
+    ):
+        assert note.startswith(part)
+        assert f"note: {note}" in render(flattered)
+        assert note in (tmp_path / "out" / "report.html").read_text()
+    assert [line.partition(":")[0] for line in caplog.messages if line.startswith("[")] == [
+        f"[{number}/5] {name}" for number, name in enumerate(flattered["cases"], 1)
+    ]
