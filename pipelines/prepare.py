@@ -5,11 +5,9 @@ import json
 import logging
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from pipelines import __version__
 from pipelines.errors import sentence
 from pipelines.memory import peak_memory
 from pipelines.prepare_case import announce_cases, read_case, sources_of
+from pipelines.progress import progress
 from pipelines.settings import to_dict
 from pipelines.soundness import other_units
 from pipelines.sources import (
@@ -45,6 +44,8 @@ __all__ = [
 
 # Raised when the same sources and settings should give other files, so that stores are not half old.
 REVISION = 1
+# What is said of more cases than this is told of one, with the names of some others.
+ALIKE = 3
 _Entry = dict[str, Any]
 _log = logging.getLogger(__name__)
 
@@ -85,9 +86,28 @@ class PrepareReport:
         lines = [f"{self.store}: {len(self.prepared)} cases prepared, {len(self.kept)} unchanged ({splits})"]
         limit = f" of {self.memory_limit / 2**30:.1f} GiB" if self.memory_limit else ""
         lines.append(f"{self.workers} workers, at most {self.memory_peak / 2**30:.2f} GiB{limit} each")
-        lines += [f"note: {note}" for note in self.notes]
-        lines += [f"failed: {name}: {why}" for name, why in self.failed.items()]
+        names = [*self.prepared, *self.kept, *self.failed]
+        lines += [f"note: {note}" for note in _alike_once(self.notes, names)]
+        lines += [f"failed: {each}" for each in _alike_once([f"{n}: {why}" for n, why in self.failed.items()], names)]
         return "\n".join(lines)
+
+
+def _alike_once(sentences: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Say once what is said of many cases with other numbers only."""
+    name = re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))) or r"(?!)")
+    groups: dict[str, list[str]] = {}
+    for each in sentences:
+        like = re.sub(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?", "#", name.sub("#", each))
+        groups.setdefault(like, []).append(each)
+    said = []
+    for group in groups.values():
+        if len(group) <= ALIKE:
+            said += group
+            continue
+        others = [found[0] for each in group[1:] if (found := name.search(each))]
+        some = f": {', '.join(others[:ALIKE])}{' …' if len(others) > ALIKE else ''}" if others else ""
+        said.append(f"{group[0]} (likewise {len(group) - 1} more{some})")
+    return said
 
 
 def prepare(
@@ -123,7 +143,7 @@ def prepare(
     entries: dict[str, _Entry] = {}
     report = PrepareReport(store=str(config.store), workers=processes)
     settings = _anywhere(config, cases)
-    with _team(cluster, processes) as team, _progress(len(cases)) as tell:
+    with _team(cluster, processes) as team, progress("prepare", len(cases)) as tell:
         report = replace(report, workers=team.workers, memory_limit=team.memory_limit)
         jobs = ((case.name, (_work, case, settings, force)) for case in cases)
         for name, outcome in team.run(jobs):
@@ -155,27 +175,6 @@ def prepare(
     write_json(config.store / STATISTICS, _statistics(entries, splits))
     write_json(config.store / MANIFEST, _manifest(config, entries, splits))
     return report
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[str], None]]:
-    """Yield a function that takes a line for each case done: a bar on a terminal, plain lines elsewhere."""
-    if not sys.stderr.isatty():
-        done = count(1)
-        yield lambda line: _log.info("[%d/%d] %s", next(done), total, line)
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("prepare", total=total)
-
-        def tell(line: str) -> None:
-            if "failed" in line:
-                bar.console.print(line, markup=False)
-            bar.update(task, advance=1, description=line.partition(":")[0])
-
-        yield tell
 
 
 def _first(failed: Mapping[str, str]) -> str:

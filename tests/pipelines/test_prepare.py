@@ -11,7 +11,7 @@ import pyvista
 
 from meshes.stores import Store
 from pipelines.config import ConfigError, load_data
-from pipelines.prepare import DataConfig, prepare
+from pipelines.prepare import DataConfig, PrepareReport, prepare
 from pipelines.prepare_case import read_case
 from pipelines.settings import read
 from pipelines.sources import find_cases
@@ -156,6 +156,20 @@ def test_forces_of_the_truth(tmp_path):
     wrong = forces | {"reported": {"drag_coefficient": "-10 / (0.5 * speed**2)"}}
     report = prepare(config(tmp_path, splits={}, forces=wrong), workers=1)
     assert any("c0: drag_coefficient is -0.08, reported -0.2: likely the wall shear" in note for note in report.notes)
+
+
+def test_what_holds_for_many_cases_is_told_once():
+    names = [f"sedan{number}" for number in range(12)] + ["coupe"]
+    notes = [f"{name}: drag is 0.{number}, reported -1.5e-3: the area" for number, name in enumerate(names)]
+    report = PrepareReport(store="s", prepared=names, notes=[*notes, "no case is in the split test"])
+    assert [line for line in report.render().splitlines() if line.startswith("note")] == [
+        "note: sedan0: drag is 0.0, reported -1.5e-3: the area (likewise 12 more: sedan1, sedan2, sedan3 …)",
+        "note: no case is in the split test",
+    ]
+    failed = {name: "its file is not there" for name in names[-3:]}
+    assert [line for line in PrepareReport(store="s", failed=failed).render().splitlines() if "failed" in line] == [
+        f"failed: {name}: its file is not there" for name in failed
+    ]
 
 
 def test_lengths_in_millimetres_become_metres(tmp_path):
