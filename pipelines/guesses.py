@@ -26,7 +26,9 @@ _ARRAYS = {
             "skinfriction", "skinfrictioncoefficient", "cf"),
     VORTICITY: ("vorticity", "vort", "vorticityvector", "omega", "curlu", "rotu", "curl"),
 }  # fmt: skip
-COEFFICIENTS = ("cp", "pressurecoefficient", "coefficientofpressure", "cf", "skinfrictioncoefficient")
+_COEFFICIENTS = ("cp", "pressurecoefficient", "coefficientofpressure", "cf", "skinfrictioncoefficient")
+# No coefficient of pressure or friction is larger, whatever an array is called; at a stagnation point it is 1.
+LARGEST = 3.0
 _AVERAGE = re.compile(r"^(timeaveraged|averaged|average|mean|avg)|(timeaveraged|averaged|average|mean|avg|trim)$")
 _NUMBERS = {
     "speed": ("speed", "velocity", "u", "uinf", "uref", "u0", "vinf", "vel", "inletvelocity", "inletspeed", "umag",
@@ -198,7 +200,7 @@ def pressure_reason(files: Files, name: str, known: Known, numbers: Numbers) -> 
     arrays = [array for _, array in _each(files, name)]
     if all(array.minimum > 5e4 and array.maximum < 2e5 for array in arrays):
         return "its range, near 1e5, speaks for absolute"
-    if _base(name) in COEFFICIENTS:
+    if is_coefficient(files, name):
         return "its name speaks for coefficient"
     ratios = stagnation(files, name, known, numbers)
     if not ratios or max(ratios) > 1.3 * min(ratios):
@@ -210,6 +212,12 @@ def pressure_reason(files: Files, name: str, known: Known, numbers: Numbers) -> 
     if 0.8 < ratio < 1.08:
         return f"{told} where it is over density (kinematic)"
     return f"{told} of a density of {ratio:.3g} kg/m³ (gauge)" if ratio >= 1.08 else ""
+
+
+def is_coefficient(files: Files, name: str) -> bool:
+    """Tell whether an array is called as coefficients of pressure or friction are, and no larger than they can be."""
+    fits = all(array.maximum < LARGEST for _, array in _each(files, name))
+    return fits and _base(name).startswith(_COEFFICIENTS)
 
 
 def shear_reason(files: Files, name: str, direction: Sequence[float] | None) -> str:

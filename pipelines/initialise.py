@@ -13,7 +13,6 @@ from meshes.aside import write_text
 from pipelines.composition import parse, to_flow
 from pipelines.forces import PRESSURE, SHEAR
 from pipelines.guesses import (
-    COEFFICIENTS,
     KINDS,
     ROLES,
     VELOCITY,
@@ -21,6 +20,7 @@ from pipelines.guesses import (
     Known,
     Stream,
     half,
+    is_coefficient,
     known,
     pressure_reason,
     roles,
@@ -290,7 +290,7 @@ class _Page:
         speed = self.known.get("speed") or "speed"
         lengths = self._lengths()
         if role in (PRESSURE, SHEAR):
-            if name.lower().startswith(COEFFICIENTS):
+            if is_coefficient(files, name):
                 return "1"
             return scale(files, name, stress_scales(self.known), self.numbers, lengths)
         if role == VORTICITY:

@@ -216,7 +216,7 @@ def _find(paths: Sequence[str | Path], notes: list[str]) -> tuple[list[RawCase],
         (root,) = given
         if is_case(root):
             return [RawCase(root.name, root, root)], escape(str(root))
-        here = _meshes(root, 1)
+        here = _leading(_meshes(root, 1))
         folders = [each for each in sorted(root.iterdir()) if each.is_dir() and _meshes(each, DEPTH)]
         alike = Counter((re.sub(r"\d+", "#", file.stem), file.suffix) for file in here)
         if max(alike.values(), default=0) > 1:
@@ -235,6 +235,19 @@ def _find(paths: Sequence[str | Path], notes: list[str]) -> tuple[list[RawCase],
     if twice:
         raise ValueError(f"two cases are called {twice[0]!r}; cases are told by the names of their folders or files")
     return sorted(cases, key=lambda case: case.name), _pattern(named, notes)
+
+
+def _leading(files: list[Path]) -> list[Path]:
+    """Return the files that name cases: of `car_1.stl` and `car_1_volume.vtu` the first, where there are several."""
+    stems = {file.stem for file in files}
+    leading = [file for file in files if not stems & set(_beginnings(file.stem))]
+    alike = Counter(re.sub(r"\d+", "#", stem) for stem in {file.stem for file in leading})
+    return leading if max(alike.values(), default=0) > 1 else files
+
+
+def _beginnings(stem: str) -> list[str]:
+    """Return what a name begins with, up to each sign in it, the longest first."""
+    return [stem[: sign.start()] for sign in re.finditer(r"[^A-Za-z0-9]", stem)][::-1]
 
 
 def _pattern(named: Sequence[Path], notes: list[str]) -> str:
@@ -288,10 +301,11 @@ def _meshes(folder: Path, depth: int) -> list[Path]:
 
 def _templates(cases: Sequence[RawCase], notes: list[str]) -> dict[str, dict[str, Path]]:
     """Return how a configuration calls the files that cases share, and for each case the file."""
+    beside = _beside([case for case in cases if not case.path.is_dir()], notes)
     relative = {
         case.name: [file.relative_to(case.folder).as_posix() for file in _meshes(case.folder, DEPTH)]
         if case.path.is_dir()
-        else [each.name for each in _meshes(case.folder, 1) if each.stem == case.name]
+        else beside[case.name]
         for case in cases
     }
     relative = {case: _without_series(names, notes) for case, names in relative.items()}
@@ -305,6 +319,26 @@ def _templates(cases: Sequence[RawCase], notes: list[str]) -> dict[str, dict[str
                 template = name
             templates.setdefault(template, {})[case.name] = case.folder / name
     return templates
+
+
+def _beside(cases: Sequence[RawCase], notes: list[str]) -> dict[str, list[str]]:
+    """Give each case that is a file the files beside it whose names begin with its own, and say which no case has."""
+    found: dict[str, list[str]] = {case.name: [] for case in cases}
+    left: list[str] = []
+    for folder in dict.fromkeys(case.folder for case in cases):
+        for file in _meshes(folder, 1):
+            owner = next((name for name in (file.stem, *_beginnings(file.stem)) if name in found), None)
+            if owner is None:
+                left.append(file.name)
+            else:
+                found[owner].append(file.name)
+    if len(left) >= len(cases) > 1:
+        some = ", ".join(left[:3]) + (" …" if len(left) > 3 else "")
+        notes.append(
+            f"{len(left)} files begin like no case, so none has them ({some}): name one file of each case as the "
+            "others begin (car_1.stl beside car_1_volume.vtu), or put each case into a folder of its own"
+        )
+    return found
 
 
 def _without_series(names: Sequence[str], notes: list[str]) -> list[str]:

@@ -198,3 +198,36 @@ def test_names_with_numbers_of_their_own(stokes_cases: Path, tmp_path: Path) -> 
     assert data["parameters"] == {"file": "geo_*.csv"}
     assert data["conditions"] == ["U"]
     assert report.notes == ["a case has many files like volume_*.vtu, taken for a series of which the last counts"]
+
+
+def test_files_of_a_case_in_one_folder_share_the_beginning_of_their_names(stokes_cases: Path, tmp_path: Path) -> None:
+    names = {"body.stl": ".stl", "surface.vtp": "_surface.vtp", "volume.vtu": "_volume.vtu"}
+    for number in (1, 2, 10):  # `car_1` begins `car_10` as well, and is another case
+        for name, ending in names.items():
+            shutil.copy(stokes_cases / "stokes_0001" / name, tmp_path / f"car_{number}{ending}")
+    report = initialise([tmp_path], out=tmp_path / "flat.yaml")
+    data = yaml.safe_load((tmp_path / "flat.yaml").read_text())["data"]
+    assert (report.cases, data["cases"]) == (3, str(tmp_path / "car_*.stl"))
+    assert data["geometry"] == {"file": "{name}.stl"}
+    assert data["branches"]["surface"]["file"] == "{name}_surface.vtp"
+    assert data["branches"]["volume"]["file"] == "{name}_volume.vtu"
+    assert not [note for note in report.notes if "begin like no case" in note]
+    for body in tmp_path.glob("*.stl"):
+        body.unlink()
+    report = initialise([tmp_path], out=tmp_path / "flat.yaml", force=True)
+    assert any("3 files begin like no case, so none has them (car_10_" in note for note in report.notes)
+
+
+def test_a_name_alone_makes_no_coefficient(stokes_cases: Path, tmp_path: Path) -> None:
+    cases = copies(stokes_cases, tmp_path / "cases", [f"stokes_000{number}" for number in range(3)])
+    for size, scale in ((1.0, "1"), (500.0, "0.5 * speed**2")):
+        for file in cases.glob("*/surface.vtp"):
+            surface = pyvista.read(file)
+            values = surface.cell_data.pop("p") if "p" in surface.cell_data else surface.cell_data["Cp"]
+            surface.cell_data["Cp"] = size * values / np.abs(values).max()
+            surface.save(file)
+        (tmp_path / "case.yaml").unlink(missing_ok=True)
+        initialise([cases], out=tmp_path / "case.yaml")
+        fields = yaml.safe_load((tmp_path / "case.yaml").read_text())["data"]["branches"]["surface"]["fields"]
+        assert fields["pressure"]["array"] == "Cp"
+        assert fields["pressure"]["scale"] == scale
