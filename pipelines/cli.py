@@ -143,7 +143,8 @@ def prepare(
     from pipelines.prepare import prepare as work
 
     report = work(load_data(config, overrides or []), cluster=cluster, workers=workers, strict=strict, force=force)
-    _show(report.to_dict(), as_json, lambda _: report.render())
+    then = f"\nnext: anchorfield train {config} --plan"
+    _show(report.to_dict(), as_json, lambda _: report.render() + ("" if report.failed else then))
     if report.failed:
         raise typer.Exit(1)
 
@@ -222,9 +223,13 @@ def predict(
     run: Run,
     geometry: Annotated[Path, typer.Option(help="Surface of the new body: STL, OBJ, PLY, VTP …")],
     out: Annotated[Path, typer.Option(help="Folder for surface.vtp, volume.vtu and prediction.json.")],
-    volume: Annotated[Path | None, typer.Option(help="Mesh to predict the volume fields on.")] = None,
-    grid: Annotated[str | None, typer.Option(help="Cells of a grid around the body: NX,NY,NZ.")] = None,
-    bounds: Annotated[str | None, typer.Option(help="Box of the grid [m]: XMIN,XMAX,YMIN,YMAX,ZMIN,ZMAX.")] = None,
+    volume: Annotated[Path | None, typer.Option(help="Mesh for the volume fields; by default a grid.")] = None,
+    grid: Annotated[
+        str | None, typer.Option(help="Cells of an even grid: NX,NY,NZ; by default fine at the body.")
+    ] = None,
+    bounds: Annotated[
+        str | None, typer.Option(help="Box of the grid [m]: XMIN,XMAX,YMIN,YMAX,…; by default as trained.")
+    ] = None,
     spacing: Annotated[float | None, typer.Option(help="Cell size of the grid [m].")] = None,
     condition: Annotated[list[str] | None, typer.Option(help="NAME=NUMBER, such as speed=30; repeat.")] = None,
     keep_cells: Annotated[bool, typer.Option("--keep-cells", help="Predict on the surface's own cells.")] = False,

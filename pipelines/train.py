@@ -76,11 +76,14 @@ class TrainReport:
     def render(self) -> str:
         """Say it in words."""
         if not self.steps:
-            return f"the training cases are remembered in {self.checkpoint}"
+            return f"the training cases are remembered in {self.checkpoint}\nnext: anchorfield evaluate {self.run}"
         state = "stopped by a signal; go on with --resume" if self.stopped else "done"
         lines = [f"step {self.step} of {self.steps}, {state} after {clock(self.seconds)} of training"]
         lines += [f"  {name:<44} {value:.4g}" for name, value in self.validation.items()]
-        return "\n".join([*lines, f"best checkpoint: {self.checkpoint}"])
+        lines.append(f"best checkpoint: {self.checkpoint}")
+        if not self.stopped:
+            lines.append(f"next: anchorfield evaluate {self.run}")
+        return "\n".join(lines)
 
 
 def train(config: "Experiment", *, run: Path, resume: bool = False, operator: nn.Module | None = None) -> TrainReport:

@@ -201,9 +201,13 @@ def plan(file: Path, mesh: Any, body: Any | None, record: Mapping[str, Any]) -> 
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
+        from meshes.reading import SUFFIXES
+
         files = [path / name for name in ("surface.vtp", "volume.vtu") if (path / name).exists()]
         if not files:
-            raise FileNotFoundError(f"{path} holds neither surface.vtp nor volume.vtu: there is nothing to draw")
+            there = sorted(each.name for each in path.iterdir() if each.is_file() and each.suffix in SUFFIXES)
+            others = f"; draw one of its files: {', '.join(there[:12])}" if there else ": there is nothing to draw"
+            raise FileNotFoundError(f"{path} holds neither surface.vtp nor volume.vtu{others}")
         return files
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: give a prediction, a case folder or a mesh file")

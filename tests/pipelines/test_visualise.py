@@ -157,7 +157,10 @@ def test_limits_hold_the_values_and_read_well(
 
 
 def test_nothing_to_draw_is_said(tmp_path: Path, stokes_cases: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"neither surface\.vtp nor volume\.vtu"):
+    with pytest.raises(FileNotFoundError, match=r"neither surface\.vtp nor volume\.vtu: there is nothing to draw"):
+        view(tmp_path)
+    (tmp_path / "field.vtu").touch()
+    with pytest.raises(FileNotFoundError, match=r"nor volume\.vtu; draw one of its files: field\.vtu"):
         view(tmp_path)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         view(tmp_path / "missing.vtp")
