@@ -166,7 +166,7 @@ def test_what_holds_for_many_cases_is_told_once():
         "note: sedan0: drag is 0.0, reported -1.5e-3: the area (likewise 12 more: sedan1, sedan2, sedan3 …)",
         "note: no case is in the split test",
     ]
-    failed = {name: "its file is not there" for name in names[-3:]}
+    failed = dict.fromkeys(names[-3:], "its file is not there")
     assert [line for line in PrepareReport(store="s", failed=failed).render().splitlines() if "failed" in line] == [
         f"failed: {name}: its file is not there" for name in failed
     ]
