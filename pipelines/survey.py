@@ -194,7 +194,7 @@ def survey(paths: Sequence[str | Path]) -> Survey:
     for each in files:
         missing = [case.name for case in cases if case.name not in each.cases]
         if missing:
-            notes.append(f"{_some(missing, len(cases))} have no {each.name}")
+            notes.append(f"{_some(missing, len(cases))} {'lack' if each.template == '.' else 'have no'} {each.name}")
         _compare(each, notes)
     return Survey(pattern=pattern, cases=cases, files=files, numbers=_numbers(cases, notes), notes=notes)
 
