@@ -13,6 +13,7 @@ from meshes.mesh import Mesh
 from pipelines.bodies import Body
 from pipelines.forces import Extent, extent_of, in_space, lump
 from pipelines.soundness import doubts, refuse_flat, refuse_not_finite
+from pipelines.sources import METRES
 from pipelines.specification import Frame, Sites, SurrogateSpec, Units
 from pipelines.surrogate import Wall
 
@@ -209,9 +210,9 @@ def out_of_range(body: Body, parameters: Mapping[str, float], spec: SurrogateSpe
     if "length" in spec.ranges:
         lower, upper = spec.ranges["length"]
         said = f"the body is {body.length:.4g} m long, in training {_span(lower, upper)} m"
-        for unit, factor in (("millimetres", 1000.0), ("centimetres", 100.0), ("inches", 1 / 0.0254)):
-            if body.length > 5 * upper and lower / 2 <= body.length / factor <= upper * 2:
-                return [f"{said}: is the file in {unit}? Scale it by {1 / factor:.4g}"]
+        for unit, short in (("millimetres", "mm"), ("centimetres", "cm"), ("inches", "in")):
+            if body.length > 5 * upper and lower / 2 <= body.length * METRES[short] <= upper * 2:
+                return [f"{said}: is the file in {unit}? Say so with --unit-of-length {short}"]
         if not 0.02 < body.length / np.sqrt(lower * upper) < 50:
             return [f"{said}: is the file in other units?"]
     measured = body.parameters

@@ -389,7 +389,7 @@ def test_bodies_that_can_be_used_are_predicted_with_a_warning(
         (of_triangles((points, triangles[:-30])), r"is not closed, \d+ edges have one cell only"),
         (of_triangles((points, triangles), (into, triangles)), r"lies inside another of its 2 pieces"),
         (of_triangles((points, triangles), (aside, triangles)), r"has 2 pieces that do not hang together"),
-        (of_triangles((1000 * points, triangles)), r"is the file in millimetres\? Scale it by 0\.001"),
+        (of_triangles((1000 * points, triangles)), r"is the file in millimetres\? Say so with --unit-of-length mm"),
     ):
         answer = predict(geometry)
         assert answer.code == 0, answer.text

@@ -181,7 +181,10 @@ def test_millimetres_and_strange_conditions_are_warned_of(tiny_run: Path, case: 
     body.save(tmp_path / "body.stl")
     given = conditions(case) | {"speed": 50.0}
     result = predict(tiny_run, geometry=tmp_path / "body.stl", conditions=given, out=tmp_path / "out", grid=(3, 3, 3))
-    assert any("is the file in millimetres? Scale it by 0.001" in warning for warning in result.record["warnings"])
+    assert any(
+        "is the file in millimetres? Say so with --unit-of-length mm" in warning
+        for warning in result.record["warnings"]
+    )
     assert "warning: " in result.render()
 
 
