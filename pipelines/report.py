@@ -163,12 +163,24 @@ def _in_short(scores: Mapping[str, Any], numbers: Numbers) -> Markup:
                 worse.append(
                     join("; " if worse else "", f"{_said(field)}, {label} (", own, f"; {_said(best)} ", other, ")")
                 )
-    for name in _judged(scores):
+    for name, entry in _judged(scores).items():
         path = ("forces", "coefficients", name)
         off, low, high = (numbers(*path, key) for key in ("mean_absolute_error", "lowest", "highest"))
         right, pairs, ties = (numbers(*path, key, form="d") for key in ("right", "pairs", "ties"))
         order = join("; of ", pairs, " pairs of designs ", right, " in the right order, ", ties, " too close to call")
-        lines.append(_line(name, off, join(" on average over a range from ", low, " to ", high, order)))
+        beside = None
+        known = {who: part for who, part in entry["baselines"].items() if part is not None}
+        if known:
+            best = min(known, key=lambda who: known[who]["mean_absolute_error"])
+            other = numbers(*path, "baselines", best, "mean_absolute_error")
+            beside = join(f" ({_said(best)}: ", other, ")")
+            if entry["mean_absolute_error"] > LEAST * known[best]["mean_absolute_error"]:
+                worse.append(join("; " if worse else "", f"{_said(name)} (", off, f"; {_said(best)} ", other, ")"))
+            first = max(known, key=lambda who: known[who]["right"])
+            if known[first]["right"] > entry["right"]:
+                told = join(right, f"; {_said(first)} ", numbers(*path, "baselines", first, "right", form="d"))
+                worse.append(join("; " if worse else "", f"order of designs by {_said(name)} (", told, ")"))
+        lines.append(_line(name, off, beside, join(" on average over a range from ", low, " to ", high, order)))
     intro = "Mean error over the cases, and in brackets the best of the answers that cost nothing:"
     beaten = element("p", element("b", "Where one of those is better: "), *worse, ".") if worse else None
     return join(element("p", intro), element("ul", *lines), beaten)

@@ -119,6 +119,23 @@ def test_names_are_escaped_and_missing_parts_are_said(scores: dict[str, Any]) ->
     assert "img" not in page.count
 
 
+def test_coefficients_that_a_baseline_orders_better_are_said_first(scores: dict[str, Any]) -> None:
+    beaten = copy.deepcopy(scores)
+    drag = beaten["forces"]["coefficients"]["drag_coefficient"]
+    for part in drag["baselines"].values():
+        part |= {"right": 0, "mean_absolute_error": 0.5}
+    drag |= {"right": 0, "mean_absolute_error": 0.2}
+    drag["baselines"]["ridge"] |= {"right": 1, "mean_absolute_error": 0.4}
+    page = check(render(beaten, [], {}), beaten)
+    assert "drag coefficient off by 0.2 (ridge: 0.4) on average" in page.text
+    assert "order of designs by drag coefficient (0; ridge 1)" in page.text
+    assert "drag coefficient (0.2; ridge 0.4)" not in page.text
+    drag["baselines"]["ridge"] |= {"right": 0, "mean_absolute_error": 0.1}
+    page = check(render(beaten, [], {}), beaten)
+    assert "drag coefficient (0.2; ridge 0.1)" in page.text
+    assert "order of designs by drag" not in page.text
+
+
 def test_one_draw_and_no_forces_leave_out_what_they_cannot_tell(scores: dict[str, Any]) -> None:
     bare = copy.deepcopy(scores)
     bare["draws"], bare["forces"] = 1, None
