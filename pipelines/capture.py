@@ -62,6 +62,10 @@ class Captured:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
+            # A capture that failed leaves the generator believing that it goes on; its copy is free to draw again.
+            index = torch.cuda.current_device() if self.device.index is None else self.device.index
+            generator = torch.cuda.default_generators[index]
+            generator.graphsafe_set_state(generator.clone_state())
             raise RuntimeError(
                 "a step of this operator cannot be captured as a graph, most likely because its forward asks the GPU "
                 f"for sizes or values: set training.capture to false ({str(error).splitlines()[0]})"

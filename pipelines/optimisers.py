@@ -1,7 +1,7 @@
 """Optimisers and the course of their learning rate."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -135,23 +135,34 @@ class Muon(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            shapes: dict[torch.Size, list[Tensor]] = {}
-            for each in group["params"]:
-                if each.grad is not None:
-                    shapes.setdefault(each.shape, []).append(each)
-            for shape, parameters in shapes.items():
-                for each in parameters:
-                    if "momentum" not in self.state[each]:
-                        self.state[each]["momentum"] = torch.zeros_like(each, memory_format=torch.preserve_format)
-                gradients: list[Any] = [each.grad for each in parameters]
-                momenta = [self.state[each]["momentum"] for each in parameters]
-                torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])  # pyright: ignore[reportPrivateImportUsage]
-                ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])  # pyright: ignore[reportPrivateImportUsage]
-                directions = self.orthogonal(torch.stack(ahead)).to(parameters[0].dtype)
-                directions = directions * (group["lr"] * 0.2 * math.sqrt(max(shape)))
-                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])  # pyright: ignore[reportPrivateImportUsage]
-                torch._foreach_sub_(parameters, list(directions.unbind()))  # pyright: ignore[reportPrivateImportUsage]
+            parameters = [each for each in group["params"] if each.grad is not None]
+            if not parameters:
+                continue
+            for each in parameters:
+                if "momentum" not in self.state[each]:
+                    self.state[each]["momentum"] = torch.zeros_like(each, memory_format=torch.preserve_format)
+            gradients: list[Any] = [each.grad for each in parameters]
+            momenta = [self.state[each]["momentum"] for each in parameters]
+            torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])  # pyright: ignore[reportPrivateImportUsage]
+            ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])  # pyright: ignore[reportPrivateImportUsage]
+            directions = self._directions(ahead, group["lr"])
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_sub_(parameters, directions)  # pyright: ignore[reportPrivateImportUsage]
         return loss
+
+    @classmethod
+    def _directions(cls, matrices: Sequence[Tensor], rate: float | Tensor) -> list[Tensor]:
+        """Give the step of each matrix: its orthogonal factor times `0.2 √max(rows, columns)` times the rate."""
+        shapes: dict[torch.Size, list[int]] = {}
+        for number, each in enumerate(matrices):
+            shapes.setdefault(each.shape, []).append(number)
+        found: dict[int, Tensor] = {}
+        for shape, numbers in shapes.items():
+            factors = cls.orthogonal(torch.stack([matrices[number] for number in numbers]))
+            # In the precision and the order of the weights, so that all are moved by one kernel.
+            steps = factors.to(matrices[0].dtype, memory_format=torch.contiguous_format)
+            found |= dict(zip(numbers, steps.mul_(rate * 0.2 * math.sqrt(max(shape))).unbind(), strict=True))
+        return [found[number] for number in range(len(matrices))]
 
     @classmethod
     def orthogonal(cls, matrices: Float[Tensor, "matrix row column"]) -> Float[Tensor, "matrix row column"]:

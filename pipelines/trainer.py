@@ -16,6 +16,7 @@ from pipelines.batches import Batch, Sampler, SamplingConfig, batches
 from pipelines.capture import Captured, compile_regions
 from pipelines.ensemble import pick_device, pick_precision
 from pipelines.optimisers import AdamWConfig, OptimiserConfig, schedule, trainable
+from pipelines.rounded import Rounded
 from pipelines.settings import to_dict
 from pipelines.specification import InputConfig, SurrogateSpec, Units
 from pipelines.specify import specify
@@ -151,8 +152,11 @@ class Trainer:
             seed=config.seed,
             turn_about=config.sampling.turn_about,
         )
+        rounds = self.precision == "bfloat16" and getattr(operator, "rounds", False)
+        self.rounded = Rounded(self.operator) if rounds else None
+        self.worker: Any = self.operator if self.rounded is None else self.rounded.module  # what computes losses
         if config.compile:
-            compile_regions(self.operator)
+            compile_regions(self.worker)
         on_gpu = self.device.type == "cuda"
         self.advance = Captured(self._advance, self.device) if on_gpu and config.capture else self._advance
         # A captured step must not touch the default stream, which waits for all others.
@@ -185,6 +189,8 @@ class Trainer:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
                 loss, parts = self.loss(batch)
             (loss / len(batches)).backward()
+            if self.rounded is not None:
+                self.rounded.hand_over()
             for name, value in {"loss": loss, **parts}.items():
                 totals[name] = totals.get(name, 0) + value.detach() / len(batches)
         largest = float("inf") if self.config.clip is None else self.config.clip
@@ -192,6 +198,8 @@ class Trainer:
         for optimiser in self.optimisers:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
+        if self.rounded is not None:
+            self.rounded.refresh()
         if self.averaged is not None:
             self._average(self.averaged)
         return totals
@@ -239,18 +247,16 @@ class Trainer:
         config = self.config.loss
         measure = POINTWISE[config.kind]
         options = {"delta": config.delta} if config.kind == "huber" else {}
-        context = self.operator.encode(batch.geometry, batch.anchors, condition=batch.condition)
+        anchored, asked = self._fields(batch)
         parts: dict[str, Tensor] = {}
         for branch in self.spec.fields:
-            places: list[tuple[float, Any, dict[str, Tensor]]] = []
+            places: list[tuple[float, dict[str, Tensor], dict[str, Tensor]]] = []
             if config.anchors:
-                places.append((config.anchors, None, batch.anchor_values[branch]))
+                places.append((config.anchors, anchored[branch], batch.anchor_values[branch]))
             if branch in batch.queries:
-                queries = dataclasses.replace(batch.queries[branch], measure=None)
-                places.append((config.queries, queries, batch.query_values[branch]))
+                places.append((config.queries, asked[branch], batch.query_values[branch]))
             whole = sum(weight for weight, _, _ in places)
-            for weight, where, values in places:
-                fields = self.operator.decode(context, branch, where)
+            for weight, fields, values in places:
                 for name, value in values.items():
                     part = weight / whole * measure(fields[name].float(), value, **options)
                     key = f"loss/{branch}_{name}"
@@ -262,6 +268,16 @@ class Trainer:
             there = ", ".join(name.removeprefix("loss/") for name in parts)
             raise ValueError(f"training.loss.weights names {min(unknown)[5:]!r}; there are: {there}")
         return torch.stack([weights.get(name, 1.0) * part for name, part in parts.items()]).sum(), parts
+
+    def _fields(self, batch: Batch) -> tuple[dict[str, dict[str, Tensor]], dict[str, dict[str, Tensor]]]:
+        """Evaluate the operator at the anchors and at the queries of a batch, in one pass where it can."""
+        operator, queries = self.worker, batch.queries
+        queries = {branch: dataclasses.replace(points, measure=None) for branch, points in queries.items()}
+        if type(operator).forward is not nn.Module.forward:
+            return operator(batch.geometry, batch.anchors, queries, condition=batch.condition)
+        context = operator.encode(batch.geometry, batch.anchors, condition=batch.condition)
+        anchored = {branch: operator.decode(context, branch) for branch in self.spec.fields}
+        return anchored, {branch: operator.decode(context, branch, points) for branch, points in queries.items()}
 
     def state(self) -> dict[str, Any]:
         """Give what a resumed training goes on from, beside the weights."""
@@ -278,6 +294,8 @@ class Trainer:
         """Go back to where a checkpoint was written."""
         state = checkpoint.state
         self.operator.load_state_dict(dict(checkpoint.weights))
+        if self.rounded is not None:
+            self.rounded.refresh()
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             # Where the learning rate lives, and by which kernels it steps, belongs to this device and not to the last.
             here = [{key: group[key] for key in _LOCAL & set(group)} for group in optimiser.param_groups]

@@ -20,6 +20,8 @@ class FieldHeads(nn.Module):
         norm: norm before the map, or `None`, which is how the model was published.
     """
 
+    full_precision = True
+
     def __init__(self, width: int, fields: Mapping[str, int], *, norm: Normalisation | None = None) -> None:
         super().__init__()
         if not fields or min(fields.values()) < 1:

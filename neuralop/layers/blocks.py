@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from neuralop.layers.mlp import MLP, Activation
 from neuralop.layers.normalisation import Modulation, Normalisation, modulate, normalisation, spread
 
-# Shifts, scales and gates of a block, laid over its tokens; empty where nothing conditions it.
+# Shifts, scales and gates of a block; empty where nothing conditions it.
 Modulations = Sequence[Tensor]
 
 
@@ -20,7 +21,7 @@ class TransformerBlock(nn.Module):
     both halves. Gates are zero until trained: the block begins as the identity.
 
     `forward` runs the whole block on one stream of tokens. Where attention connects several streams, its owner calls
-    `modulations`, `offer` or `ask`, the mixer's `attend` and `finish` itself.
+    `offer` or `ask`, the mixer's `attend` and `finish` itself.
 
     Attributes:
         regions: methods worth compiling one by one: all arithmetic of the block but attention, in few kernels. Blocks
@@ -57,19 +58,6 @@ class TransformerBlock(nn.Module):
         self.mlp = MLP(width, ratio * width, width, activation=activation)
         self.modulation = Modulation(condition, width, self.parts) if condition else None
 
-    def modulations(
-        self,
-        condition: Float[Tensor, "sample feature"] | None,
-        offsets: Int[Tensor, " sample_plus_one"] | None,
-        total: int,
-    ) -> Modulations:
-        """Shifts, scales and gates over `total` tokens; empty without a condition."""
-        if self.modulation is None:
-            return ()
-        if condition is None:
-            raise ValueError("this block was built with a condition and got none")
-        return [spread(part, offsets, total) for part in self.modulation(condition)]
-
     def enter(
         self, tokens: Float[Tensor, "batch token width"], modulations: Modulations
     ) -> Float[Tensor, "batch token width"]:
@@ -78,16 +66,20 @@ class TransformerBlock(nn.Module):
         return modulate(tokens, modulations[0], modulations[1]) if modulations else tokens
 
     def offer(
-        self, tokens: Float[Tensor, "batch token width"], place: Any, modulations: Modulations
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give the queries of the tokens, and the memory that they leave to be read."""
-        return self.mixer.project(self.enter(tokens, modulations), place)
+        self,
+        tokens: Float[Tensor, "batch token width"],
+        rotation: Any,
+        modulations: Modulations,
+        layout: Sequence[tuple[int, int]],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Give queries of the tokens, and keys and values of the anchors among them."""
+        return self.mixer.project(self.enter(tokens, modulations), rotation, layout)
 
     def ask(
-        self, tokens: Float[Tensor, "batch token width"], place: Any, modulations: Modulations
-    ) -> Float[Tensor, "batch head token channel"]:
+        self, tokens: Float[Tensor, "batch token width"], rotation: Any, modulations: Modulations
+    ) -> Float[Tensor, "batch token head channel"]:
         """Give the queries alone, of tokens that read without being read."""
-        return self.mixer.query(self.enter(tokens, modulations), place)
+        return self.mixer.query(self.enter(tokens, modulations), rotation)
 
     def leave(
         self,
@@ -106,11 +98,12 @@ class TransformerBlock(nn.Module):
     def finish(
         self,
         tokens: Float[Tensor, "batch token width"],
-        attended: Float[Tensor, "batch token width"],
+        attended: Sequence[Float[Tensor, "batch _part width"]],
         modulations: Modulations,
     ) -> Float[Tensor, "batch token width"]:
-        """Mix the heads of what attention found, and go on as `leave` does."""
-        return self.leave(tokens, self.mixer.out(attended), modulations)
+        """Mix the heads of what attention found for the streams of the tokens, and go on as `leave` does."""
+        whole = attended[0] if len(attended) == 1 else torch.cat(list(attended), 1)
+        return self.leave(tokens, self.mixer.out(whole), modulations)
 
     def forward(
         self,
@@ -120,21 +113,23 @@ class TransformerBlock(nn.Module):
         offsets: Int[Tensor, " sample_plus_one"] | None = None,
     ) -> Float[Tensor, "batch token width"]:
         """Run the block on one stream; what follows the tokens goes to the mixer."""
-        modulations = self.modulations(condition, offsets, tokens.shape[1])
+        modulations = [
+            spread(part, offsets, tokens.shape[1]) for part in Modulation.together([self.modulation], condition)[0]
+        ]
         return self.leave(tokens, self.mixer(self.enter(tokens, modulations), *mixer_arguments), modulations)
 
 
 class PerceiverBlock(TransformerBlock):
     """`x ← x + mixer(norm(x), norm(g))`, then `x ← x + mlp(norm(x))`: tokens x read other tokens g.
 
-    The mixer's `memory(g, place)` is what it keeps of g, and `mixer(x, place, memory)` reads it.
+    The mixer's `project(g, rotation)` gives keys and values of g, and `query(x, rotation)` what asks for them.
 
     Source:
         Jaegle et al. 2021, Perceiver (arXiv 2103.03206), as in AB-UPT (arXiv 2502.09692).
     """
 
     parts = 8
-    regions = ("ask", "memory", "finish")
+    regions = ("ask", "expose", "finish")
 
     def __init__(
         self,
@@ -149,16 +144,11 @@ class PerceiverBlock(TransformerBlock):
         super().__init__(mixer, width, condition=condition, activation=activation, norm=norm, ratio=ratio)
         self.memory_norm = normalisation(norm, width, affine=condition == 0)
 
-    def memory(
-        self,
-        tokens: Float[Tensor, "batch token width"],
-        *mixer_arguments: Any,
-        condition: Float[Tensor, "sample feature"] | None = None,
-        offsets: Int[Tensor, " sample_plus_one"] | None = None,
-    ) -> dict[str, Tensor]:
-        """Keep what will be read of the tokens."""
-        modulations = self.modulations(condition, offsets, tokens.shape[1])
+    def expose(
+        self, tokens: Float[Tensor, "batch token width"], rotation: Any, modulations: Modulations
+    ) -> tuple[Tensor, Tensor]:
+        """Give keys and values of the tokens that will be read."""
         tokens = self.memory_norm(tokens)
         if modulations:
             tokens = modulate(tokens, modulations[2], modulations[3])
-        return self.mixer.memory(tokens, *mixer_arguments)
+        return self.mixer.project(tokens, rotation)

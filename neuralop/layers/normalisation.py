@@ -1,9 +1,12 @@
 """Norms over features, and the shift, scale and gate that a condition puts on them."""
 
+from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, addcmul, nn
+from torch.nn.functional import linear
 
 Normalisation = Literal["layer", "rms"]
 
@@ -42,9 +45,23 @@ class Modulation(nn.Module):
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
-    def forward(self, condition: Float[Tensor, "sample feature"]) -> tuple[Float[Tensor, "sample width"], ...]:
-        """Give the parts for each sample."""
-        return self.linear(condition).chunk(self.parts, -1)
+    @staticmethod
+    def together(
+        modulations: Sequence["Modulation | None"], condition: Float[Tensor, "sample feature"] | None
+    ) -> list[tuple[Float[Tensor, "sample width"], ...]]:
+        """Give the parts of many blocks of one width for each sample, by one product; none for blocks without.
+
+        Raises:
+            ValueError: a block was built with a condition and there is none.
+        """
+        some = [each for each in modulations if each is not None]
+        if not some:
+            return [()] * len(modulations)
+        if condition is None:
+            raise ValueError("a block was built with a condition and got none")
+        weight, bias = (torch.cat([getattr(each.linear, name) for each in some]) for name in ("weight", "bias"))
+        parts = iter(linear(condition, weight, bias).chunk(sum(each.parts for each in some), -1))
+        return [() if each is None else tuple(next(parts) for _ in range(each.parts)) for each in modulations]
 
 
 def spread(

@@ -1,13 +1,16 @@
 """Attention among named branches: which branch's anchors a token reads."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from neuralop.layers.blocks import TransformerBlock
-from neuralop.mixers.attention import Memory, Place, join
+from neuralop.layers.blocks import Modulations, TransformerBlock
+from neuralop.layers.normalisation import spread
+from neuralop.mixers.attention import Layout, Memory, Place, Rotation, join, remember
 
 Pattern = Literal["self", "cross", "joint"]
 
@@ -25,6 +28,73 @@ def visible(pattern: Pattern, branch: str, branches: Sequence[str]) -> tuple[str
     if pattern == "joint":
         return tuple(branches)
     raise ValueError(f"the pattern must be self, cross or joint, got {pattern!r}")
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Tokens of branches that share weights, one branch after the other: what a token does by itself all do at once.
+
+    Packed tokens stand alone, a branch by itself and without queries.
+
+    Attributes:
+        tokens: of each branch its anchors, which are read, then its queries, which only read.
+        rotation: of all tokens; none where nothing is rotated.
+        places: of each branch.
+        layout: how many anchors and queries each branch has.
+    """
+
+    tokens: Float[Tensor, "batch token width"]
+    rotation: Rotation | None
+    places: Mapping[str, Place]
+    layout: Layout
+
+    @classmethod
+    def of(
+        cls,
+        tokens: Mapping[str, Float[Tensor, "batch _token width"]],
+        places: Mapping[str, Place],
+        queries: Mapping[str, tuple[int, Rotation | None]] | None = None,
+    ) -> "Streams":
+        """Put branches together; of some, so many of the last tokens are queries, which are rotated so."""
+        counts, turns = [], []
+        for name, part in tokens.items():
+            count, turn = (queries or {}).get(name, (0, None))
+            counts.append((part.shape[1] - count, count))
+            turns += [each for each in (places[name].rotation, turn) if each is not None]
+        return cls(
+            _joined(list(tokens.values())),
+            (_joined([cos for cos, _ in turns]), _joined([sin for _, sin in turns])) if turns else None,
+            places,
+            counts,
+        )
+
+    def apart(self) -> dict[str, "Streams"]:
+        """Give each branch by itself."""
+        sizes = [sum(pair) for pair in self.layout]
+        turns: Any = [None] * len(sizes)
+        if self.rotation is not None:
+            turns = list(zip(*(part.split(sizes, 1) for part in self.rotation), strict=True))
+        each = zip(self.tokens.split(sizes, 1), turns, self.places.items(), self.layout, strict=True)
+        return {name: Streams(part, turn, {name: place}, [pair]) for part, turn, (name, place), pair in each}
+
+    def cut(
+        self, queries: Tensor, keys: Tensor, values: Tensor
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
+        """Give each branch its own of what all tokens ask, and of what all anchors offer."""
+        if len(self.layout) == 1:
+            return [queries], [keys], [values]
+        anchors = [count for count, _ in self.layout]
+        whole = [sum(pair) for pair in self.layout]
+        return queries.split(whole, 1), keys.split(anchors, 1), values.split(anchors, 1)
+
+    def spread(self, modulations: Modulations) -> Modulations:
+        """Lay shifts, scales and gates of each sample over its tokens."""
+        place, *others = self.places.values()
+        return [spread(part, None if others else place.offsets, self.tokens.shape[1]) for part in modulations]
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), 1)
 
 
 class AnchorAttention(nn.Module):
@@ -50,28 +120,31 @@ class AnchorAttention(nn.Module):
         self.visible = {branch: visible(pattern, branch, branches) for branch in branches}
         self.number = {branch: min(i, len(blocks) - 1) for i, branch in enumerate(branches)}
 
-    def block(self, branch: str) -> TransformerBlock:
-        """Find the block that works on a branch."""
-        return self.blocks[self.number[branch]]  # type: ignore[return-value]
-
     def forward(
-        self,
-        anchors: Mapping[str, Float[Tensor, "_batch _token width"]],
-        places: Mapping[str, Place],
-        condition: Float[Tensor, "sample feature"] | None = None,
-    ) -> tuple[dict[str, Tensor], dict[str, Memory]]:
-        """Update the anchors of all branches, and give the memory that each leaves."""
-        queries, memories, modulations = {}, {}, {}
-        for branch, tokens in anchors.items():
-            block, place = self.block(branch), places[branch]
-            modulations[branch] = block.modulations(condition, place.offsets, tokens.shape[1])
-            queries[branch], memories[branch] = block.offer(tokens, place, modulations[branch])
-        updated = {}
-        for branch, tokens in anchors.items():
-            block = self.block(branch)
-            memory = join([memories[other] for other in self.visible[branch]])
-            attended = block.mixer.attend(queries[branch], memory, places[branch])
-            updated[branch] = block.finish(tokens, attended, modulations[branch])
+        self, groups: Sequence[Streams], modulations: Sequence[Modulations]
+    ) -> tuple[list[Streams], dict[str, Memory]]:
+        """Update all tokens, and give the memory that the anchors of each branch leave.
+
+        Args:
+            groups: of branches that one block works on.
+            modulations: of each block.
+        """
+        work: Any = []
+        for group in groups:
+            number = self.number[next(iter(group.places))]
+            work.append((self.blocks[number], group, group.spread(modulations[number])))
+        queries, memories = {}, {}
+        for block, group, given in work:
+            offered = block.offer(group.tokens, group.rotation, given, group.layout)
+            for (name, place), query, key, value in zip(group.places.items(), *group.cut(*offered), strict=True):
+                queries[name], memories[name] = query, remember(key, value, place)
+        updated = []
+        for block, group, given in work:
+            attended = [
+                block.mixer.attend(queries[name], self._seen(name, memories), place.offsets)
+                for name, place in group.places.items()
+            ]
+            updated.append(replace(group, tokens=block.finish(group.tokens, attended, given)))
         return updated, memories
 
     def read(
@@ -80,11 +153,14 @@ class AnchorAttention(nn.Module):
         queries: Float[Tensor, "batch token width"],
         place: Place,
         memories: Mapping[str, Memory],
-        condition: Float[Tensor, "sample feature"] | None = None,
+        modulations: Sequence[Modulations],
     ) -> Float[Tensor, "batch token width"]:
-        """Update queries of one branch against the memories that its anchors left in this layer."""
-        block = self.block(branch)
-        modulations = block.modulations(condition, place.offsets, queries.shape[1])
-        query = block.ask(queries, place, modulations)
-        memory = join([memories[other] for other in self.visible[branch]])
-        return block.finish(queries, block.mixer.attend(query, memory, place), modulations)
+        """Update queries of one branch against the memories that anchors left in this layer; `modulations` by block."""
+        number = self.number[branch]
+        block: Any = self.blocks[number]
+        laid = [spread(part, place.offsets, queries.shape[1]) for part in modulations[number]]
+        query = block.ask(queries, place.rotation, laid)
+        return block.finish(queries, [block.mixer.attend(query, self._seen(branch, memories), place.offsets)], laid)
+
+    def _seen(self, branch: str, memories: Mapping[str, Memory]) -> Memory:
+        return join([memories[other] for other in self.visible[branch]])

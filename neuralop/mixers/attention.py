@@ -13,6 +13,10 @@ from neuralop.functional.attention import attention, split
 from neuralop.functional.rotary import rotate
 from neuralop.layers.normalisation import EPSILON
 
+# Cosine and sine of the rotary angles of tokens.
+Rotation = tuple[Float[Tensor, "batch token pair"], Float[Tensor, "batch token pair"]]
+# Of streams of tokens that follow one another, how many anchors each has, and how many queries come after them.
+Layout = Sequence[tuple[int, int]]
 # Keys, values and what attention needs to know of them: `key`, `value` and, where there is any, `log_measure` and
 # `offsets`. A plain dictionary of tensors, to be saved, moved and split.
 Memory = dict[str, Tensor]
@@ -28,7 +32,7 @@ class Place:
         offsets: where each sample begins, for packed tokens.
     """
 
-    rotation: tuple[Float[Tensor, "batch token pair"], Float[Tensor, "batch token pair"]] | None = None
+    rotation: Rotation | None = None
     log_measure: Float[Tensor, "batch token"] | None = None
     offsets: Int[Tensor, " sample_plus_one"] | None = None
 
@@ -56,41 +60,48 @@ class _Attention(nn.Module):
         self.key_norm = nn.LayerNorm(self.matched, eps=EPSILON, bias=False) if qk_norm else None
         self.out = nn.Linear(width, width)
 
-    def _matched(self, x: Tensor, norm: nn.Module | None, rotation: tuple[Tensor, Tensor] | None) -> Tensor:
+    def _matched(self, x: Tensor, norm: nn.Module | None, rotation: Rotation | None) -> Tensor:
         """Make queries or keys out of their features: split into heads, normalised and rotated."""
         x = x.unflatten(-1, (self.heads, self.matched))
         dtype = x.dtype
         if norm is not None:
             x = norm(x)
-        x = x.transpose(1, 2)
         if rotation is not None:
-            x = rotate(x, *rotation)
+            x = rotate(x.transpose(1, 2), *rotation).transpose(1, 2)
         x = x.to(dtype)  # norms leave autocast in float32
         return pad(x, (0, self.reserved)) if self.reserved else x
 
     def _values(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        x = x.unflatten(-1, (self.heads, -1))
+        # A compiled region wants gradients in one piece of memory, and copies them where values were a part of more.
+        return x.clone(memory_format=torch.contiguous_format) if torch.compiler.is_compiling() else x
 
     def attend(
-        self, query: Float[Tensor, "batch head token channel"], memory: Memory, place: Place
+        self,
+        query: Float[Tensor, "batch token head channel"],
+        memory: Memory,
+        offsets: Int[Tensor, " sample_plus_one"] | None = None,
     ) -> Float[Tensor, "batch token width"]:
-        """Attend to a memory: what each head finds, side by side."""
+        """Attend to a memory: what each head finds, side by side. `offsets` are those of the queries."""
         attended: Any = attention(
-            query,
+            query.transpose(1, 2),
             memory["key"],
             memory["value"],
             log_measure=memory.get("log_measure"),
-            query_offsets=place.offsets,
+            query_offsets=offsets,
             key_offsets=memory.get("offsets"),
             reserved=self.reserved,
         )
         return attended.transpose(1, 2).flatten(2)
 
     def read(
-        self, query: Float[Tensor, "batch head token channel"], memory: Memory, place: Place
+        self,
+        query: Float[Tensor, "batch token head channel"],
+        memory: Memory,
+        offsets: Int[Tensor, " sample_plus_one"] | None = None,
     ) -> Float[Tensor, "batch token width"]:
         """Attend to a memory, and mix the heads."""
-        return self.out(self.attend(query, memory, place))
+        return self.out(self.attend(query, memory, offsets))
 
 
 class SelfAttention(_Attention):
@@ -105,25 +116,36 @@ class SelfAttention(_Attention):
         self.qkv = nn.Linear(width, sum(self.sizes))
 
     def project(
-        self, tokens: Float[Tensor, "batch token width"], place: Place
-    ) -> tuple[Float[Tensor, "batch head token channel"], Memory]:
-        """Give the queries of the tokens, and the memory that they leave."""
-        query, key, value = self.qkv(tokens).split(self.sizes, -1)
-        query = self._matched(query, self.query_norm, place.rotation)
-        return query, remember(self._matched(key, self.key_norm, place.rotation), self._values(value), place)
+        self, tokens: Float[Tensor, "batch token width"], rotation: Rotation | None, layout: Layout
+    ) -> tuple[
+        Float[Tensor, "batch token head channel"],
+        Float[Tensor, "batch anchor head channel"],
+        Float[Tensor, "batch anchor head value"],
+    ]:
+        """Give queries of all tokens, and keys and values of the anchors among them."""
+        if not any(queries for _, queries in layout):
+            query, key, value = self.qkv(tokens).split(self.sizes, -1)
+            turn = rotation
+        else:
+            query = self._part(tokens, slice(None, self.sizes[0]))
+            key, value = self._part(anchors_of(tokens, layout), slice(self.sizes[0], None)).split(self.sizes[1:], -1)
+            turn = None if rotation is None else (anchors_of(rotation[0], layout), anchors_of(rotation[1], layout))
+        query = self._matched(query, self.query_norm, rotation)
+        return query, self._matched(key, self.key_norm, turn), self._values(value)
 
     def query(
-        self, tokens: Float[Tensor, "batch token width"], place: Place
-    ) -> Float[Tensor, "batch head token channel"]:
+        self, tokens: Float[Tensor, "batch token width"], rotation: Rotation | None
+    ) -> Float[Tensor, "batch token head channel"]:
         """Give the queries alone."""
-        rows = slice(0, self.sizes[0])
-        query = linear(tokens, self.qkv.weight[rows], self.qkv.bias[rows])
-        return self._matched(query, self.query_norm, place.rotation)
+        return self._matched(self._part(tokens, slice(None, self.sizes[0])), self.query_norm, rotation)
+
+    def _part(self, tokens: Tensor, rows: slice) -> Tensor:
+        return linear(tokens, self.qkv.weight[rows], self.qkv.bias[rows])
 
     def forward(self, tokens: Float[Tensor, "batch token width"], place: Place) -> Float[Tensor, "batch token width"]:
         """Let all tokens of a sample read each other."""
-        query, memory = self.project(tokens, place)
-        return self.read(query, memory, place)
+        query, key, value = self.project(tokens, place.rotation, [(tokens.shape[1], 0)])
+        return self.read(query, remember(key, value, place), place.offsets)
 
 
 class CrossAttention(_Attention):
@@ -134,27 +156,41 @@ class CrossAttention(_Attention):
         self.q = nn.Linear(width, heads * self.matched)
         self.kv = nn.Linear(width, heads * self.matched + width)
 
-    def memory(self, tokens: Float[Tensor, "batch token width"], place: Place) -> Memory:
-        """Keys and values of the tokens to be read."""
+    def project(
+        self, tokens: Float[Tensor, "batch token width"], rotation: Rotation | None
+    ) -> tuple[Float[Tensor, "batch token head channel"], Float[Tensor, "batch token head value"]]:
+        """Give keys and values of the tokens to be read."""
         key, value = self.kv(tokens).split((self.heads * self.matched, self.width), -1)
-        return remember(self._matched(key, self.key_norm, place.rotation), self._values(value), place)
+        return self._matched(key, self.key_norm, rotation), self._values(value)
+
+    def memory(self, tokens: Float[Tensor, "batch token width"], place: Place) -> Memory:
+        """Give what is kept of the tokens to be read."""
+        return remember(*self.project(tokens, place.rotation), place)
 
     def query(
-        self, tokens: Float[Tensor, "batch token width"], place: Place
-    ) -> Float[Tensor, "batch head token channel"]:
+        self, tokens: Float[Tensor, "batch token width"], rotation: Rotation | None
+    ) -> Float[Tensor, "batch token head channel"]:
         """Give the queries of the tokens that read."""
-        return self._matched(self.q(tokens), self.query_norm, place.rotation)
+        return self._matched(self.q(tokens), self.query_norm, rotation)
 
     def forward(
         self, tokens: Float[Tensor, "batch token width"], place: Place, memory: Memory
     ) -> Float[Tensor, "batch token width"]:
         """Let tokens read a memory."""
-        return self.read(self.query(tokens, place), memory, place)
+        return self.read(self.query(tokens, place.rotation), memory, place.offsets)
 
 
-def remember(key: Tensor, value: Tensor, place: Place) -> Memory:
-    """Put keys and values together with what attention needs to know of them."""
-    memory = {"key": key, "value": value}
+def anchors_of(tokens: Float[Tensor, "batch token channel"], layout: Layout) -> Float[Tensor, "batch anchor channel"]:
+    """Take the anchors out of tokens where each stream has anchors first, then queries."""
+    parts = tokens.split([count for pair in layout for count in pair], 1)
+    return torch.cat(parts[::2], 1)
+
+
+def remember(
+    key: Float[Tensor, "batch token head channel"], value: Float[Tensor, "batch token head value"], place: Place
+) -> Memory:
+    """Put keys and values, heads first, together with what attention needs to know of them."""
+    memory = {"key": key.transpose(1, 2), "value": value.transpose(1, 2)}
     if place.log_measure is not None:
         memory["log_measure"] = place.log_measure
     if place.offsets is not None:

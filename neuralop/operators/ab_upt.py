@@ -1,7 +1,7 @@
 """AB-UPT: anchored neural fields around a geometry, for meshes of any size."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import pi
 from typing import Any, Literal
 
@@ -13,12 +13,12 @@ from neuralop.decoders.field_heads import FieldHeads
 from neuralop.encodings.condition import ConditionEncoding
 from neuralop.encodings.fourier import FourierEncoding
 from neuralop.encodings.rotary import RotaryEncoding
-from neuralop.layers.blocks import PerceiverBlock, TransformerBlock
+from neuralop.layers.blocks import Modulations, PerceiverBlock, TransformerBlock
 from neuralop.layers.initialisation import SMALL, Initialisation, draw, initialise
 from neuralop.layers.mlp import MLP, Activation
-from neuralop.layers.normalisation import Normalisation
-from neuralop.mixers.anchor_attention import AnchorAttention
-from neuralop.mixers.attention import CrossAttention, Memory, Place, SelfAttention
+from neuralop.layers.normalisation import Modulation, Normalisation, spread
+from neuralop.mixers.anchor_attention import AnchorAttention, Streams
+from neuralop.mixers.attention import CrossAttention, Memory, Place, SelfAttention, remember
 from neuralop.points import Points
 
 Layer = Literal["perceiver", "self", "cross", "joint"]
@@ -184,6 +184,10 @@ class ABUPT(nn.Module):
     A query at the place of an anchor, with its features, is predicted what the anchor is. Branches differ by their
     position MLP, by their own blocks after the trunk and by their heads.
 
+        anchored, asked = operator(geometry, anchors, queries, condition=condition)
+
+    gives the fields at anchors and queries in one pass: the same, in half the kernels, for training.
+
     Args:
         space: number of axes.
         width: features of a token.
@@ -222,6 +226,8 @@ class ABUPT(nn.Module):
 
     # Methods worth compiling one by one, beside those of the blocks.
     regions = ("_tokens", "_rotation")
+    # Linear maps may be kept in the precision of an autocast, but those of modules with `full_precision`.
+    rounds = True
 
     def __init__(
         self,
@@ -266,7 +272,7 @@ class ABUPT(nn.Module):
             name: Branch(dict(branch.fields), branch.depth, dict(branch.features)) for name, branch in branches.items()
         }
         self.geometry_features = dict(geometry_features or {})
-        self.measure = measure
+        self.measure, self.shared = measure, share == "branches"
         reserved = 2 if measure else 0
 
         self.encode_position = FourierEncoding(space, width, shortest=shortest, base=base)
@@ -399,49 +405,54 @@ class ABUPT(nn.Module):
         Raises:
             ValueError: a branch, a feature or a condition is missing or unknown, or axes do not fit.
         """
-        if set(anchors) != set(self.branches):
-            raise ValueError(f"expected anchors of {sorted(self.branches)}, got those of {sorted(anchors)}")
-        sites = {name: self._check(name, anchors[name], self.branches[name].features) for name in self.branches}
-        embedded = self._embed(condition)
-        context: Context = {"layers": [], "decoders": {}, "anchors": {}}
-        if embedded is not None:
-            context["condition"] = embedded
-        samples = {name: _samples(points) for name, points in sites.items()}
-
-        tokens, place = None, Place()
-        if self.geometry_pooling is not None:
-            if geometry is None:
-                raise ValueError("this operator has a perceiver layer and reads a geometry, got None")
-            geometry = self._check("geometry", geometry, self.geometry_features)
-            samples["geometry"] = _samples(geometry)
-            tokens, supernodes = self.geometry_pooling(geometry, neighbours)
-            tokens, place = tokens.to(_stream_dtype(geometry)), self._place(supernodes)
-        if embedded is not None:
-            samples["condition"] = len(embedded)
-        if len(set(samples.values())) > 1:
-            raise ValueError(f"the parts of a batch must hold equally many samples, got {samples}")
-        for block in self.geometry_blocks:
-            modulations = block.modulations(embedded, place.offsets, tokens.shape[1])  # type: ignore[operator]
-            query, memory = block.offer(tokens, place, modulations)  # type: ignore[operator]
-            tokens = block.finish(tokens, block.mixer.attend(query, memory, place), modulations)  # type: ignore[operator]
-
-        streams = {name: self._tokens(name, points) for name, points in sites.items()}
-        places = {name: self._place(points) for name, points in sites.items()}
-        for layer in self.trunk:
-            if isinstance(layer, _GeometryReading):
-                memories = layer.memories(tokens, place, embedded)
-                streams = {name: layer(name, streams[name], places[name], memories, embedded) for name in streams}
-            else:
-                streams, memories = layer(streams, places, embedded)
-            context["layers"].append(memories)
-        for name, layers in self.decoders.items():
-            context["decoders"][name] = []
-            for layer in layers:  # type: ignore[attr-defined]
-                updated, memories = layer({name: streams[name]}, places, embedded)
-                streams[name] = updated[name]
-                context["decoders"][name].append(memories[name])
-            context["anchors"][name] = streams[name]
+        context, streams = self._run(geometry, anchors, {}, condition, neighbours)
+        context["anchors"] = {name: stream.tokens for name, stream in streams.items()}
         return context
+
+    def forward(
+        self,
+        geometry: Points | Float[Tensor, "_batch _point space"] | None,
+        anchors: Mapping[str, Points | Float[Tensor, "_batch _anchor space"]],
+        queries: Mapping[str, Points | Float[Tensor, "_batch _query space"]],
+        *,
+        condition: Float[Tensor, "_sample condition"] | None = None,
+        neighbours: tuple[Int[Tensor, " supernode_plus_one"], Int[Tensor, " neighbour"]] | None = None,
+    ) -> tuple[dict[str, dict[str, Tensor]], dict[str, dict[str, Tensor]]]:
+        """Evaluate the fields at all anchors, and at queries of the branches that have any, in one pass.
+
+        Packed samples take `encode` and `decode`.
+
+        Args:
+            geometry: as `encode` takes it.
+            anchors: as `encode` takes them.
+            queries: for each branch, or for some, where else.
+            condition: as `encode` takes it.
+            neighbours: as `encode` takes them.
+
+        Returns:
+            For each branch the fields at its anchors; and the same at its queries.
+
+        Raises:
+            ValueError: as `encode` and `decode` do.
+        """
+        if unknown := set(queries) - set(self.branches):
+            raise ValueError(f"expected queries of {sorted(self.branches)}, got those of {sorted(unknown)}")
+        if any(
+            isinstance(each, Points) and each.offsets is not None for each in (*anchors.values(), *queries.values())
+        ):
+            context = self.encode(geometry, anchors, condition=condition, neighbours=neighbours)
+            anchored = {name: self.decode(context, name) for name in self.branches}
+            return anchored, {name: self.decode(context, name, each) for name, each in queries.items()}
+        _, streams = self._run(geometry, anchors, queries, condition, neighbours)
+        anchored, asked = {}, {}
+        for name, stream in streams.items():
+            parts = {
+                field: values.split(stream.layout[0], 1) for field, values in self.heads[name](stream.tokens).items()
+            }
+            anchored[name] = {field: first for field, (first, _) in parts.items()}
+            if name in queries:
+                asked[name] = {field: second for field, (_, second) in parts.items()}
+        return anchored, asked
 
     def decode(
         self,
@@ -468,17 +479,99 @@ class ABUPT(nn.Module):
         if queries is None:
             return self.heads[branch](context["anchors"][branch])
         points = self._check(branch, queries, self.branches[branch].features)
-        condition = context.get("condition")
         place = Place(self._rotation(points), offsets=points.offsets)
         tokens = self._tokens(branch, points)
-        for layer, memories in zip(self.trunk, context["layers"], strict=True):
-            if isinstance(layer, _GeometryReading):
-                tokens = layer(branch, tokens, place, memories, condition)
-            else:
-                tokens = layer.read(branch, tokens, place, memories, condition)  # type: ignore[operator]
-        for layer, memory in zip(self.decoders[branch], context["decoders"][branch], strict=True):  # type: ignore[arg-type]
-            tokens = layer.read(branch, tokens, place, {branch: memory}, condition)
+        modulations = context["modulations"]
+        layer: Any
+        for layer, memories, given in zip(self.trunk, context["layers"], modulations["layers"], strict=True):
+            tokens = layer.read(branch, tokens, place, memories, given)
+        own = zip(self.decoders[branch], context["decoders"][branch], modulations[branch], strict=True)  # type: ignore[arg-type]
+        for layer, memory, given in own:
+            tokens = layer.read(branch, tokens, place, {branch: memory}, given)
         return self.heads[branch](tokens)
+
+    def _run(
+        self,
+        geometry: Points | Tensor | None,
+        anchors: Mapping[str, Points | Tensor],
+        queries: Mapping[str, Points | Tensor],
+        condition: Tensor | None,
+        neighbours: tuple[Tensor, Tensor] | None,
+    ) -> tuple[Context, dict[str, Streams]]:
+        """Pass anchors and queries through all layers; give what they left to be read, and their last features."""
+        if set(anchors) != set(self.branches):
+            raise ValueError(f"expected anchors of {sorted(self.branches)}, got those of {sorted(anchors)}")
+        sites = {name: self._check(name, anchors[name], self.branches[name].features) for name in self.branches}
+        asked = {name: self._check(name, queries[name], self.branches[name].features) for name in queries}
+        samples = {name: _samples(points) for name, points in sites.items()}
+        samples |= {f"queries of {name}": _samples(points) for name, points in asked.items()}
+        embedded = self._embed(condition)
+        if embedded is not None:
+            samples["condition"] = len(embedded)
+        modulations = self._modulations(embedded)
+
+        tokens: Any = None
+        place = Place()
+        if self.geometry_pooling is not None:
+            if geometry is None:
+                raise ValueError("this operator has a perceiver layer and reads a geometry, got None")
+            geometry = self._check("geometry", geometry, self.geometry_features)
+            samples["geometry"] = _samples(geometry)
+            tokens, supernodes = self.geometry_pooling(geometry, neighbours)
+            tokens, place = tokens.to(_stream_dtype(geometry)), self._place(supernodes)
+        if len(set(samples.values())) > 1:
+            raise ValueError(f"the parts of a batch must hold equally many samples, got {samples}")
+        block: Any
+        for block, given in zip(self.geometry_blocks, modulations["geometry"], strict=True):
+            laid = [spread(part, place.offsets, tokens.shape[1]) for part in given]
+            query, key, value = block.offer(tokens, place.rotation, laid, [(tokens.shape[1], 0)])
+            attended = block.mixer.attend(query, remember(key, value, place), place.offsets)
+            tokens = block.finish(tokens, [attended], laid)
+
+        context: Context = {"layers": [], "decoders": {}, "modulations": modulations}
+        groups = self._groups(sites, asked)
+        layer: Any
+        for layer, given in zip(self.trunk, modulations["layers"], strict=True):
+            if isinstance(layer, _GeometryReading):
+                memories: Any = layer.memories(tokens, place, given)
+                groups = layer(groups, memories, given)
+            else:
+                groups, memories = layer(groups, given)
+            context["layers"].append(memories)
+        streams = {name: stream for group in groups for name, stream in group.apart().items()}
+        for name, layers in self.decoders.items():
+            context["decoders"][name] = []
+            for layer, given in zip(layers, modulations[name], strict=True):  # type: ignore[arg-type]
+                (streams[name],), memories = layer([streams[name]], given)
+                context["decoders"][name].append(memories[name])
+        return context, streams
+
+    def _groups(self, sites: Mapping[str, Points], queries: Mapping[str, Points]) -> list[Streams]:
+        """Put the first features of branches that share weights together, unless they are packed."""
+        tokens, places, asked = {}, {}, {}
+        for name, points in sites.items():
+            whole, places[name] = points, self._place(points)
+            if name in queries:
+                whole = _both(points, queries[name])
+                asked[name] = (queries[name].position.shape[1], self._rotation(queries[name]))
+            tokens[name] = self._tokens(name, whole)
+        apart = not self.shared or any(points.offsets is not None for points in sites.values())
+        together = [[name] for name in sites] if apart else [list(sites)]
+        return [
+            Streams.of({name: tokens[name] for name in names}, {name: places[name] for name in names}, asked)
+            for names in together
+        ]
+
+    def _modulations(self, condition: Tensor | None) -> dict[str, Any]:
+        """Shifts, scales and gates of all blocks: of the geometry's, of the trunk's by layer, of each branch's own."""
+        layers = {"layers": self.trunk, **self.decoders}
+        blocks: list[Any] = [*self.geometry_blocks]
+        blocks += [block for each in layers.values() for layer in each for block in layer.blocks]  # type: ignore[union-attr]
+        given = iter(Modulation.together([block.modulation for block in blocks], condition))
+        found: dict[str, Any] = {"geometry": [next(given) for _ in self.geometry_blocks]}
+        for name, each in layers.items():
+            found[name] = [[next(given) for _ in layer.blocks] for layer in each]  # type: ignore[union-attr]
+        return found
 
     def _check(self, name: str, points: Points | Tensor, features: Mapping[str, int]) -> Points:
         """Make bare tensors points, and refuse those that do not fit."""
@@ -528,22 +621,49 @@ class _GeometryReading(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.number = {branch: min(i, len(blocks) - 1) for i, branch in enumerate(branches)}
 
-    def memories(self, tokens: Tensor | None, place: Place, condition: Tensor | None) -> list[Memory]:
+    def memories(self, tokens: Tensor, place: Place, modulations: Sequence[Modulations]) -> list[Memory]:
         """Give what each set of weights keeps of the geometry."""
-        return [
-            block.memory(tokens, place, condition=condition, offsets=place.offsets)  # type: ignore[operator]
-            for block in self.blocks
-        ]
+        memories = []
+        block: Any
+        for block, given in zip(self.blocks, modulations, strict=True):
+            laid = [spread(part, place.offsets, tokens.shape[1]) for part in given]
+            key, value = block.expose(tokens, place.rotation, laid)
+            memories.append(remember(key, value, place))
+        return memories
 
     def forward(
-        self, branch: str, tokens: Tensor, place: Place, memories: Sequence[Memory], condition: Tensor | None
+        self, groups: Sequence[Streams], memories: Sequence[Memory], modulations: Sequence[Modulations]
+    ) -> list[Streams]:
+        """Update all tokens."""
+        updated = []
+        for group in groups:
+            branch, *others = group.places
+            place = Place(group.rotation, offsets=None if others else group.places[branch].offsets)
+            updated.append(replace(group, tokens=self.read(branch, group.tokens, place, memories, modulations)))
+        return updated
+
+    def read(
+        self,
+        branch: str,
+        tokens: Tensor,
+        place: Place,
+        memories: Sequence[Memory],
+        modulations: Sequence[Modulations],
     ) -> Tensor:
-        """Update anchors or queries of one branch."""
+        """Update tokens of one branch, or of those that share its weights."""
         number = self.number[branch]
         block: Any = self.blocks[number]
-        modulations = block.modulations(condition, place.offsets, tokens.shape[1])
-        attended = block.mixer.attend(block.ask(tokens, place, modulations), memories[number], place)
-        return block.finish(tokens, attended, modulations)
+        laid = [spread(part, place.offsets, tokens.shape[1]) for part in modulations[number]]
+        query = block.ask(tokens, place.rotation, laid)
+        return block.finish(tokens, [block.mixer.attend(query, memories[number], place.offsets)], laid)
+
+
+def _both(anchors: Points, queries: Points) -> Points:
+    """Put queries after anchors."""
+    position = torch.cat((anchors.position, queries.position), 1)
+    if anchors.features is None or queries.features is None:
+        return Points(position)
+    return Points(position, features=torch.cat((anchors.features, queries.features), 1))
 
 
 def _samples(points: Points) -> int:

@@ -8,7 +8,8 @@ import torch
 
 from neuralop.encodings import RotaryEncoding
 from neuralop.layers import TransformerBlock
-from neuralop.mixers import AnchorAttention, CrossAttention, Place, SelfAttention
+from neuralop.mixers import AnchorAttention, CrossAttention, Place, SelfAttention, Streams
+from neuralop.mixers.attention import remember
 
 WIDTH, HEADS, READ = 24, 2, 7
 
@@ -23,7 +24,8 @@ class Mixer:
 
 def _read_alone(module, tokens, place, read, read_place):
     """Tokens that are not read themselves."""
-    return module.read(module.query(tokens, place), module.project(read, read_place)[1], place)
+    _, key, value = module.project(read, read_place.rotation, [(read.shape[1], 0)])
+    return module.read(module.query(tokens, place.rotation), remember(key, value, read_place), place.offsets)
 
 
 def _read_other(module, tokens, place, read, read_place):
@@ -31,9 +33,10 @@ def _read_other(module, tokens, place, read, read_place):
 
 
 def _read_anchors(module, tokens, place, read, read_place):
-    places = {"surface": read_place, "volume": read_place}
-    memories = module({"surface": read, "volume": 0.5 * read}, places)[1]
-    return module.read("surface", tokens, place, memories)
+    others = {"surface": read, "volume": 0.5 * read}
+    groups = [Streams.of({name: other}, {name: read_place}) for name, other in others.items()]
+    memories = module(groups, [()])[1]
+    return module.read("surface", tokens, place, memories, [()])
 
 
 def anchors(pattern, **settings):

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from neuralop.encodings import RotaryEncoding
 from neuralop.layers import TransformerBlock
-from neuralop.mixers import AnchorAttention, Place, SelfAttention, visible
+from neuralop.mixers import AnchorAttention, Place, SelfAttention, Streams, visible
 from neuralop.mixers.attention import join
 
 
@@ -48,11 +49,36 @@ def test_joined_memories_keep_samples_apart():
 def test_an_only_branch_reads_itself_in_cross_layers():
     torch.manual_seed(0)
     block = TransformerBlock(SelfAttention(8, 2), 8)
-    tokens = {"surface": torch.randn(1, 5, 8)}
+    tokens = torch.randn(1, 5, 8)
+    streams = Streams.of({"surface": tokens}, {"surface": Place()})
     layers = [AnchorAttention([block], ["surface"], pattern) for pattern in ("self", "cross", "joint")]
-    found = [layer(tokens, {"surface": Place()})[0]["surface"] for layer in layers]
+    found = [layer([streams], [()])[0][0].tokens for layer in layers]
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
-    torch.testing.assert_close(found[0], block(tokens["surface"], Place()))
+    torch.testing.assert_close(found[0], block(tokens, Place()))
+
+
+@pytest.mark.parametrize("pattern", ["self", "cross", "joint"])
+def test_branches_together_are_branches_apart(pattern):
+    """Whether tokens of branches pass a layer together or apart, with queries after their anchors or without."""
+    torch.manual_seed(0)
+    block = TransformerBlock(SelfAttention(8, 2, qk_norm=True), 8).double()
+    layer = AnchorAttention([block], ["surface", "volume"], pattern)
+    angles = RotaryEncoding(2, 4, shortest=2.0, base=8.0)
+    sizes = {"surface": (5, 2), "volume": (3, 4)}
+    anchors = {name: torch.randn(2, count, 8).double() for name, (count, _) in sizes.items()}
+    queries = {name: torch.randn(2, count, 8).double() for name, (_, count) in sizes.items()}
+    places = {name: Place(angles(torch.randn(2, count, 2).double())) for name, (count, _) in sizes.items()}
+    asking = {name: angles(torch.randn(2, count, 2).double()) for name, (_, count) in sizes.items()}
+
+    both = {name: torch.cat((anchors[name], queries[name]), 1) for name in sizes}
+    whole = Streams.of(both, places, {name: (queries[name].shape[1], asking[name]) for name in sizes})
+    (together,), memories = layer([whole], [()])
+    apart, same = layer([Streams.of({name: anchors[name]}, {name: places[name]}) for name in sizes], [()])
+    for alone, (name, stream) in zip(apart, together.apart().items(), strict=True):
+        known, asked = stream.tokens.split(stream.layout[0], 1)
+        torch.testing.assert_close(known, alone.tokens)
+        torch.testing.assert_close(asked, layer.read(name, queries[name], Place(asking[name]), same, [()]))
+        torch.testing.assert_close(memories[name]["key"], same[name]["key"])
 
 
 def test_attention_settings_that_cannot_be():

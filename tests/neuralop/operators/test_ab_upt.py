@@ -197,6 +197,9 @@ def test_cached_equals_computed_at_once(condition, qk_norm):
         at_anchors, at_queries = operator.decode(context, name), operator.decode(context, name, queries[name])
         found = torch.cat([torch.cat(list(part.values()), -1) for part in (at_anchors, at_queries)], 1)
         torch.testing.assert_close(found, expected[name])
+        at_once = [part[name] for part in operator(geometry, anchors, queries, condition=scalars)]
+        found = torch.cat([torch.cat(list(part.values()), -1) for part in at_once], 1)
+        torch.testing.assert_close(found, expected[name])
 
 
 # --- Who sees whom
@@ -232,9 +235,9 @@ def test_untied_branches_have_weights_of_their_own():
     geometry, anchors = inputs()
     loss = untied.decode(untied.encode(geometry, anchors), "surface", points(6, 4))["pressure"].sum()
     loss.backward()
-    block = untied.trunk[2].block("surface")
-    assert block.mlp.enter.weight.grad.any()
-    assert untied.trunk[2].block("volume").mlp.enter.weight.grad is None
+    surface, volume = untied.trunk[2].blocks
+    assert surface.mlp.enter.weight.grad.any()
+    assert volume.mlp.enter.weight.grad is None
 
 
 # --- Conditions
