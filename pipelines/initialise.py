@@ -226,7 +226,11 @@ class _Page:
             self.put(0, f"extends: {large}", f"without a GPU: {small}")
         else:
             self.put(0, f"extends: {small}", f"without a GPU; with one: {large}")
-        self.say(0, "configs/experiments/ahmed.yaml and airfoil.yaml show operator settings for thin boundary layers.")
+        self.say(
+            0,
+            "configs/experiments/ahmed.yaml shows settings for bodies that stand alike, such as cars, and airfoil.yaml "
+            "for thin boundary layers; docs/own_cases.md tells how to judge a surrogate and what to change.",
+        )
 
     def _space(self) -> None:
         if len(self.axes) == 2:
