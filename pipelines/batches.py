@@ -44,6 +44,9 @@ class SamplingConfig:
             measure and volumes by cells.
         turn_about: axis of the free stream, for bodies in free flow: each draw is turned about it by a random angle,
             and mirrored or not, with all its vectors. Only where no wall, ground or condition breaks that symmetry.
+        condition_noise: deviation of what each draw adds to the conditions, in standard deviations of the training
+            cases. A few dozen cases have as many values of a condition, by which a network tells them apart and
+            learns them by heart; noise leaves it the trend.
     """
 
     geometry: int = 2048
@@ -51,8 +54,11 @@ class SamplingConfig:
     queries: int | dict[str, int] = 1024
     placement: dict[str, Placement] = field(default_factory=dict)
     turn_about: Literal["x", "y", "z"] | None = None
+    condition_noise: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.condition_noise < 0:
+            raise ValueError(f"sampling.condition_noise is {self.condition_noise}; a deviation is not negative")
         if self.geometry < 1:
             raise ValueError(f"sampling.geometry is {self.geometry}; a body needs at least one point")
         for name, least in (("anchors", 1), ("queries", 0)):
@@ -165,6 +171,7 @@ class Sampler:
         queries: how many queries of each branch; the specification in `units` says how many anchors and where.
         seed: decides the order of the cases and every draw.
         turn_about: axis that draws are turned about, if any.
+        condition_noise: deviation of what is added to standardised conditions.
     """
 
     def __init__(
@@ -176,11 +183,12 @@ class Sampler:
         queries: Mapping[str, int],
         seed: int,
         turn_about: Literal["x", "y", "z"] | None = None,
+        condition_noise: float = 0.0,
     ) -> None:
         if not names:
             raise ValueError(f"{store.path} has no training cases: see data.splits")
         self.store, self.names, self.units = store, list(names), units
-        self.queries, self.seed = dict(queries), seed
+        self.queries, self.seed, self.noise = dict(queries), seed, condition_noise
         self.axis = None if turn_about is None else "xyz".index(turn_about)
         self._bodies: OrderedDict[str, tuple[np.ndarray, np.ndarray]] = OrderedDict()
         self._lock = threading.Lock()
@@ -217,6 +225,9 @@ class Sampler:
                 for quantity, value in fields.items():
                     scale, free_stream = case.scale(branch, quantity)
                     values[role][branch][quantity] = self.units.standardise(branch, quantity, value, free_stream, scale)
+        condition = self.units.standardised(case.parameters)
+        if self.noise:
+            condition = condition + self.noise * generator.standard_normal(condition.shape, condition.dtype)
         return Sample(
             case=name,
             geometry=self.units.arrays("geometry", geometry, frame),
@@ -224,7 +235,7 @@ class Sampler:
             queries=places["queries"],
             anchor_values=values["anchors"],
             query_values=values["queries"],
-            condition=self.units.standardised(case.parameters),
+            condition=condition,
         )
 
     def points(

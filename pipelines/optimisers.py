@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torch.optim import Optimizer
 
 # A matrix with a side below this reads a few inputs or writes a few fields: not hidden, and not for Muon.
@@ -108,8 +109,9 @@ class Muon(Optimizer):
     """Momentum made orthogonal: `m ← μ m + (1 − μ) g`, then `w ← w − η (0.2 √max(rows, columns) O + λ w)`.
 
     O is the orthogonal factor of `μ m + (1 − μ) g`. Five Newton-Schulz steps in bfloat16 come near it: singular values
-    end between 0.7 and 1.2. Matrices of one shape go through them together, which takes a tenth of the kernels of
-    `torch.optim.Muon` and gives the same numbers: an operator of 13 layers has some seventy matrices of five shapes.
+    end between 0.7 and 1.2. Matrices of similar shape go through them together, which takes a small part of the
+    kernels of `torch.optim.Muon` and gives the same numbers: an operator of 13 layers has some seventy matrices of
+    seven shapes.
 
     Source:
         Jordan et al. 2024, Muon (kellerjordan.github.io/posts/muon); the factor: Liu et al. 2025 (arXiv 2502.16982).
@@ -153,31 +155,51 @@ class Muon(Optimizer):
     @classmethod
     def _directions(cls, matrices: Sequence[Tensor], rate: float | Tensor) -> list[Tensor]:
         """Give the step of each matrix: its orthogonal factor times `0.2 √max(rows, columns)` times the rate."""
-        shapes: dict[torch.Size, list[int]] = {}
-        for number, each in enumerate(matrices):
-            shapes.setdefault(each.shape, []).append(number)
-        found: dict[int, Tensor] = {}
-        for shape, numbers in shapes.items():
-            factors = cls.orthogonal(torch.stack([matrices[number] for number in numbers]))
-            # In the precision and the order of the weights, so that all are moved by one kernel.
-            steps = factors.to(matrices[0].dtype, memory_format=torch.contiguous_format)
-            found |= dict(zip(numbers, steps.mul_(rate * 0.2 * math.sqrt(max(shape))).unbind(), strict=True))
-        return [found[number] for number in range(len(matrices))]
+        steps: dict[int, Tensor] = {}
+        for shapes in _together({each.shape for each in matrices}):
+            alike = [[number for number, each in enumerate(matrices) if each.shape == shape] for shape in shapes]
+            longest = max(max(shape) for shape in shapes)
+            flat = [_wide(torch.stack([matrices[number] for number in numbers]).bfloat16()) for numbers in alike]
+            factors = cls.orthogonal(torch.cat([pad(each, (0, longest - each.shape[2])) for each in flat]))
+            for shape, numbers, part in zip(shapes, alike, factors.split([len(each) for each in alike]), strict=True):
+                part = part[:, :, : max(shape)]
+                part = part if shape[0] <= shape[1] else part.mT
+                # In the precision and the order of the weights, so that few kernels move them all.
+                part = part.to(matrices[0].dtype, memory_format=torch.contiguous_format)
+                steps |= dict(zip(numbers, part.mul_(rate * 0.2 * math.sqrt(max(shape))).unbind(), strict=True))
+        return [steps[number] for number in range(len(matrices))]
 
     @classmethod
     def orthogonal(cls, matrices: Float[Tensor, "matrix row column"]) -> Float[Tensor, "matrix row column"]:
         """Come near the orthogonal factor of each matrix, in bfloat16."""
         a, b, c = cls.COEFFICIENTS
-        x = matrices.bfloat16()
-        tall = x.shape[1] > x.shape[2]
-        if tall:
-            x = x.mT
+        x = _wide(matrices.bfloat16())
         x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
         for _ in range(cls.STEPS):
             gram = x @ x.mT
             polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
             x = torch.baddbmm(x, polynomial, x, beta=a)
-        return x.mT if tall else x
+        return x.mT if matrices.shape[1] > matrices.shape[2] else x
+
+
+def _wide(matrices: Tensor) -> Tensor:
+    """Turn matrices that are tall."""
+    return matrices.mT if matrices.shape[1] > matrices.shape[2] else matrices
+
+
+def _together(shapes: Iterable[torch.Size]) -> list[list[torch.Size]]:
+    """Group shapes whose shorter sides are equal and whose longer ones differ by no more than a factor of two.
+
+    Zeros make the shorter ones as long: they change no singular value, and a group costs as many kernels as a shape.
+    """
+    groups: list[list[torch.Size]] = []
+    for shape in sorted(shapes, key=lambda shape: (min(shape), max(shape), shape[0])):
+        first = groups[-1][0] if groups else None
+        if first is not None and min(first) == min(shape) and max(shape) <= 2 * max(first):
+            groups[-1].append(shape)
+        else:
+            groups.append([shape])
+    return groups
 
 
 class Lion(Optimizer):

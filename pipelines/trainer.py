@@ -151,10 +151,12 @@ class Trainer:
             queries=config.sampling.counts("queries", list(spec.fields)) if config.loss.queries else _none(spec),
             seed=config.seed,
             turn_about=config.sampling.turn_about,
+            condition_noise=config.sampling.condition_noise,
         )
         rounds = self.precision == "bfloat16" and getattr(operator, "rounds", False)
         self.rounded = Rounded(self.operator) if rounds else None
         self.worker: Any = self.operator if self.rounded is None else self.rounded.module  # what computes losses
+        self.errors: Any = torch.compile(self._errors, dynamic=False) if config.compile else self._errors
         if config.compile:
             compile_regions(self.worker)
         on_gpu = self.device.type == "cuda"
@@ -183,7 +185,7 @@ class Trainer:
 
     def _advance(self, *batches: Batch) -> dict[str, Tensor]:
         """Move weights and averages by the mean gradient of some batches."""
-        totals: dict[str, Tensor] = {}
+        names, summed = [], torch.zeros((), device=self.device)
         for batch in batches:
             batch = batch.to(self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
@@ -191,8 +193,9 @@ class Trainer:
             (loss / len(batches)).backward()
             if self.rounded is not None:
                 self.rounded.hand_over()
-            for name, value in {"loss": loss, **parts}.items():
-                totals[name] = totals.get(name, 0) + value.detach() / len(batches)
+            names = ["loss", *parts]
+            summed = summed + torch.stack([loss, *parts.values()]).detach() / len(batches)
+        totals = dict(zip(names, summed.unbind(), strict=True))
         largest = float("inf") if self.config.clip is None else self.config.clip
         totals["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, largest)
         for optimiser in self.optimisers:
@@ -242,13 +245,9 @@ class Trainer:
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the loss of a batch, and its parts by field."""
-        from neuralop.losses import POINTWISE
-
         config = self.config.loss
-        measure = POINTWISE[config.kind]
-        options = {"delta": config.delta} if config.kind == "huber" else {}
         anchored, asked = self._fields(batch)
-        parts: dict[str, Tensor] = {}
+        terms: dict[str, list[tuple[float, Tensor, Tensor]]] = {}
         for branch in self.spec.fields:
             places: list[tuple[float, dict[str, Tensor], dict[str, Tensor]]] = []
             if config.anchors:
@@ -258,16 +257,28 @@ class Trainer:
             whole = sum(weight for weight, _, _ in places)
             for weight, fields, values in places:
                 for name, value in values.items():
-                    part = weight / whole * measure(fields[name].float(), value, **options)
-                    key = f"loss/{branch}_{name}"
-                    parts[key] = parts[key] + part if key in parts else part
-        if not parts:
+                    terms.setdefault(f"loss/{branch}_{name}", []).append((weight / whole, fields[name], value))
+        if not terms:
             raise ValueError("nothing to learn: sampling.queries is 0 for every branch and loss.anchors is 0")
         weights = {f"loss/{name}": weight for name, weight in config.weights.items()}
-        if unknown := set(weights) - set(parts):
-            there = ", ".join(name.removeprefix("loss/") for name in parts)
+        if unknown := set(weights) - set(terms):
+            there = ", ".join(name.removeprefix("loss/") for name in terms)
             raise ValueError(f"training.loss.weights names {min(unknown)[5:]!r}; there are: {there}")
-        return torch.stack([weights.get(name, 1.0) * part for name, part in parts.items()]).sum(), parts
+        total, parts = self.errors(list(terms.values()), [weights.get(name, 1.0) for name in terms])
+        return total, dict(zip(terms, parts.unbind(), strict=True))
+
+    def _errors(self, terms: list[list[tuple[float, Tensor, Tensor]]], weights: list[float]) -> tuple[Tensor, Tensor]:
+        """Give the weighted sum of the errors of all fields, and the error of each: a sum of weighted terms."""
+        from neuralop.losses import POINTWISE
+
+        options = {"delta": self.config.loss.delta} if self.config.loss.kind == "huber" else {}
+        measure = POINTWISE[self.config.loss.kind]
+        parts = [
+            sum(weight * measure(predicted.float(), true, **options) for weight, predicted, true in each)
+            for each in terms
+        ]
+        total = sum(weight * part for weight, part in zip(weights, parts, strict=True))
+        return total, torch.stack(parts)  # type: ignore[return-value]
 
     def _fields(self, batch: Batch) -> tuple[dict[str, dict[str, Tensor]], dict[str, dict[str, Tensor]]]:
         """Evaluate the operator at the anchors and at the queries of a batch, in one pass where it can."""

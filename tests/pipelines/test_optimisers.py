@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipelines.optimisers import AdamWConfig, Lion, LionConfig, Muon, MuonConfig, schedule
+from pipelines.optimisers import AdamWConfig, Lion, LionConfig, Muon, MuonConfig, _together, schedule
 
 
 def module():
@@ -86,7 +86,7 @@ def test_impossible_settings_are_refused():
 
 def test_muon_over_shapes_at_once_is_torchs_muon_one_by_one():
     generator = torch.Generator().manual_seed(0)
-    shapes = [(48, 32), (32, 48), (48, 32), (24, 24)]
+    shapes = [(48, 32), (32, 48), (48, 32), (24, 24), (32, 40), (90, 32), (64, 32)]
     start = [torch.randn(shape, generator=generator) for shape in shapes]
     ours, theirs = ([nn.Parameter(each.clone()) for each in start] for _ in range(2))
     settings = {"lr": 0.02, "weight_decay": 0.1, "momentum": 0.9}
@@ -116,3 +116,13 @@ def test_muon_steps_are_orthogonal_whatever_the_scale_of_the_gradient():
     torch.testing.assert_close(*directions, atol=0.03, rtol=0.0)
     with pytest.raises(ValueError, match="takes matrices"):
         Muon([nn.Parameter(torch.zeros(3))])
+
+
+def test_shapes_go_together_by_their_shorter_side():
+    shapes = [(192, 192), (192, 384), (512, 192), (192, 1024), (1152, 192), (64, 96), (96, 64)]
+    assert _together(map(torch.Size, shapes)) == [
+        [(64, 96), (96, 64)],
+        [(192, 192), (192, 384)],
+        [(512, 192), (192, 1024)],
+        [(1152, 192)],
+    ]
