@@ -207,17 +207,15 @@ def load(folder: Path) -> Checkpoint:
     """
     written = verify(folder)
     try:
+        weights = load_file(folder / WEIGHTS)
+        ema = load_file(folder / EMA) if (folder / EMA).exists() else None
+        template = load_arrays(folder / TEMPLATE) if (folder / TEMPLATE).exists() else {}
         content = json.loads((folder / SPEC).read_text(encoding="utf-8"))
         state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
         for version in range(written, FORMAT):
             content, state = _UPGRADES[version](content, state)
-        return Checkpoint(
-            spec=SurrogateSpec.from_json(json.dumps(content)),
-            weights=load_file(folder / WEIGHTS),
-            ema=load_file(folder / EMA) if (folder / EMA).exists() else None,
-            template=load_arrays(folder / TEMPLATE) if (folder / TEMPLATE).exists() else {},
-            state=state,
-        )
+        spec = SurrogateSpec.from_json(json.dumps(content))
+        return Checkpoint(spec=spec, weights=weights, ema=ema, template=template, state=state)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{folder / STATE} holds more than tensors, numbers and text, and was not opened: do not trust this file"
