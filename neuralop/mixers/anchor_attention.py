@@ -68,6 +68,12 @@ class Streams:
             counts,
         )
 
+    def tensors(self) -> list[Tensor]:
+        """List every tensor."""
+        about = [(place.log_measure, place.offsets) for place in self.places.values()]
+        some = [self.tokens, *(self.rotation or ()), *(each for pair in about for each in pair)]
+        return [tensor for tensor in some if tensor is not None]
+
     def apart(self) -> dict[str, "Streams"]:
         """Give each branch by itself."""
         sizes = [sum(pair) for pair in self.layout]

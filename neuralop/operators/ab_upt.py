@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import pi
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from neuralop.decoders.field_heads import FieldHeads
 from neuralop.encodings.condition import ConditionEncoding
 from neuralop.encodings.fourier import FourierEncoding
 from neuralop.encodings.rotary import RotaryEncoding
+from neuralop.functional.beside import beside
 from neuralop.layers.blocks import Modulations, PerceiverBlock, TransformerBlock
 from neuralop.layers.initialisation import SMALL, Initialisation, draw, initialise
 from neuralop.layers.mlp import MLP, Activation
@@ -539,12 +541,27 @@ class ABUPT(nn.Module):
                 groups, memories = layer(groups, given)
             context["layers"].append(memories)
         streams = {name: stream for group in groups for name, stream in group.apart().items()}
-        for name, layers in self.decoders.items():
-            context["decoders"][name] = []
-            for layer, given in zip(layers, modulations[name], strict=True):  # type: ignore[arg-type]
-                (streams[name],), memories = layer([streams[name]], given)
-                context["decoders"][name].append(memories[name])
+        work: Any = {
+            name: (
+                partial(self._decoders, name, stream, modulations[name]),
+                [*stream.tensors(), *(part for layer in modulations[name] for block in layer for part in block)],
+            )
+            for name, stream in streams.items()
+        }
+        for name, (stream, kept) in beside(work).items():
+            streams[name], context["decoders"][name] = stream, kept
         return context, streams
+
+    def _decoders(
+        self, name: str, stream: Streams, modulations: Sequence[Sequence[Modulations]]
+    ) -> tuple[tuple[Streams, list[Memory]], list[Tensor]]:
+        """Pass the tokens of a branch through its own layers; give them, what they left, and the tensors of both."""
+        kept = []
+        layer: Any
+        for layer, given in zip(self.decoders[name], modulations, strict=True):  # type: ignore[arg-type]
+            (stream,), memories = layer([stream], given)
+            kept.append(memories[name])
+        return (stream, kept), [*stream.tensors(), *(tensor for memory in kept for tensor in memory.values())]
 
     def _groups(self, sites: Mapping[str, Points], queries: Mapping[str, Points]) -> list[Streams]:
         """Put the first features of branches that share weights together, unless they are packed."""
