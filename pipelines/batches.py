@@ -4,7 +4,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -44,6 +44,8 @@ class SamplingConfig:
             measure and volumes by cells.
         turn_about: axis of the free stream, for bodies in free flow: each draw is turned about it by a random angle,
             and mirrored or not, with all its vectors. Only where no wall, ground or condition breaks that symmetry.
+        shift: deviation in body lengths of where the origin of each draw lies, for axes along which it does not matter
+            where a body stands, such as `{x: 0.3}` in a long tunnel.
         condition_noise: deviation of what each draw adds to the conditions, in standard deviations of the training
             cases. A few dozen cases have as many values of a condition, by which a network tells them apart and
             learns them by heart; noise leaves it the trend.
@@ -54,9 +56,12 @@ class SamplingConfig:
     queries: int | dict[str, int] = 1024
     placement: dict[str, Placement] = field(default_factory=dict)
     turn_about: Literal["x", "y", "z"] | None = None
+    shift: dict[str, float] = field(default_factory=dict)
     condition_noise: float = 0.0
 
     def __post_init__(self) -> None:
+        if min(self.shift.values(), default=0.0) < 0:
+            raise ValueError(f"sampling.shift is {self.shift}; deviations are not negative")
         if self.condition_noise < 0:
             raise ValueError(f"sampling.condition_noise is {self.condition_noise}; a deviation is not negative")
         if self.geometry < 1:
@@ -171,6 +176,7 @@ class Sampler:
         queries: how many queries of each branch; the specification in `units` says how many anchors and where.
         seed: decides the order of the cases and every draw.
         turn_about: axis that draws are turned about, if any.
+        shift: deviation of the origin along axes, in body lengths.
         condition_noise: deviation of what is added to standardised conditions.
     """
 
@@ -183,6 +189,7 @@ class Sampler:
         queries: Mapping[str, int],
         seed: int,
         turn_about: Literal["x", "y", "z"] | None = None,
+        shift: Mapping[str, float] | None = None,
         condition_noise: float = 0.0,
     ) -> None:
         if not names:
@@ -190,6 +197,10 @@ class Sampler:
         self.store, self.names, self.units = store, list(names), units
         self.queries, self.seed, self.noise = dict(queries), seed, condition_noise
         self.axis = None if turn_about is None else "xyz".index(turn_about)
+        axes, shifted = units.spec.space, dict(shift or {})
+        if unknown := set(shifted) - set(axes):
+            raise ValueError(f"training.sampling.shift names {min(unknown)}; the store has {', '.join(axes)}")
+        self.shift = np.array([shifted.get(axis, 0.0) for axis in axes])
         self._bodies: OrderedDict[str, tuple[np.ndarray, np.ndarray]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -209,6 +220,9 @@ class Sampler:
             vertices = vertices @ turn.T
             triangles = triangles[:, ::-1] if np.linalg.det(turn) < 0 else triangles
         frame = self.units.frame(self.units.body(vertices, triangles))
+        if self.shift.any():
+            moved = frame.centre + frame.length * self.shift * generator.standard_normal(len(self.shift))
+            frame = replace(frame, centre=tuple(moved.tolist()))
         geometry = self.units.geometry_sites(vertices, triangles, generator)
         places: dict[str, dict[str, Arrays]] = {"anchors": {}, "queries": {}}
         values: dict[str, dict[str, Arrays]] = {"anchors": {}, "queries": {}}

@@ -20,7 +20,7 @@ def store(tmp_path_factory):
     opened.close()
 
 
-def make(store, *, turn_about=None, queries=96, seed=0, **sampling):
+def make(store, *, queries=96, seed=0, moves=None, **sampling):
     config = experiment(store.path)
     settings = replace(config.training.sampling, **sampling)
     spec = specify(
@@ -32,7 +32,8 @@ def make(store, *, turn_about=None, queries=96, seed=0, **sampling):
         forces=None,
     )
     counts = dict.fromkeys(spec.fields, queries)
-    return Sampler(store, store.splits["training"], Units(spec), queries=counts, seed=seed, turn_about=turn_about)
+    spec = replace(spec, conditions=("speed",), condition_mean=(1.0,), condition_std=(0.5,))
+    return Sampler(store, store.splits["training"], Units(spec), queries=counts, seed=seed, **(moves or {}))
 
 
 def flat(batch):
@@ -119,7 +120,7 @@ def test_a_turned_flow_is_the_flow_past_the_turned_body(seed):
 
 
 def test_turning_keeps_what_does_not_depend_on_the_frame(store):
-    plain, turned = make(store), make(store, turn_about="x")
+    plain, turned = make(store), make(store, moves={"turn_about": "x"})
     for number in range(4):
         generators = [np.random.default_rng([5, number]) for _ in range(2)]
         random_turn(0, generators[0])  # what `turned` draws first
@@ -136,6 +137,54 @@ def test_turning_keeps_what_does_not_depend_on_the_frame(store):
             first.query_values["surface"]["pressure"], second.query_values["surface"]["pressure"], atol=1e-5
         )
         assert not np.allclose(first.geometry["position"], second.geometry["position"])
+
+
+def test_a_shift_moves_all_places_together_and_nothing_else(store):
+    plain, shifted = make(store), make(store, moves={"shift": {"x": 0.5, "z": 0.1}})
+    moves = []
+    for number in range(40):
+        generators = [np.random.default_rng([5, number]) for _ in range(2)]
+        second = shifted.draw("stokes_00", generators[1])
+        generators[0].standard_normal(3)  # what `shifted` draws first
+        first = plain.draw("stokes_00", generators[0])
+        moved = second.geometry["position"] - first.geometry["position"]
+        moves.append(moved[0])
+        for before, after in ((first.anchors, second.anchors), (first.queries, second.queries)):
+            for branch, places in before.items():
+                np.testing.assert_allclose(after[branch]["position"], places["position"] + moved[0], atol=1e-5)
+                np.testing.assert_array_equal(after[branch]["features"], places["features"])
+        for branch, values in first.query_values.items():
+            for name, value in values.items():
+                np.testing.assert_array_equal(second.query_values[branch][name], value)
+    spread = np.std(moves, axis=0)
+    assert spread[1] < 1e-6
+    np.testing.assert_allclose(spread[[0, 2]], [0.5, 0.1], rtol=0.4)
+
+
+def test_noise_on_conditions_leaves_their_mean_and_the_places(store):
+    plain, noisy = make(store), make(store, moves={"condition_noise": 0.3})
+    first = plain.draw("stokes_00", np.random.default_rng(0))
+    draws = [noisy.draw("stokes_00", np.random.default_rng(0))]
+    np.testing.assert_array_equal(draws[0].queries["volume"]["position"], first.queries["volume"]["position"])
+    draws += [noisy.draw("stokes_00", np.random.default_rng([1, number])) for number in range(200)]
+    conditions = np.array([each.condition for each in draws])
+    assert conditions.dtype == np.float32
+    np.testing.assert_allclose(conditions.mean(0), first.condition, atol=0.07)
+    np.testing.assert_allclose(conditions.std(0), 0.3, rtol=0.2)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"shift": {"x": -1.0}}, "deviations are not negative"), ({"condition_noise": -0.1}, "is not negative")],
+)
+def test_deviations_that_cannot_be(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        SamplingConfig(**wrong)
+
+
+def test_a_shift_along_an_axis_that_is_not_there(store):
+    with pytest.raises(ValueError, match=r"training\.sampling\.shift names w; the store has x, y, z"):
+        make(store, moves={"shift": {"w": 1.0}})
 
 
 def test_unequal_samples_are_packed(store):
