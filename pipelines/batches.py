@@ -32,6 +32,19 @@ _ORDER, _SAMPLE, _CHECK = 1, 2, 3
 
 
 @dataclass(frozen=True, kw_only=True)
+class MirrorConfig:
+    """A mirror image of each case that is as true as the case.
+
+    Attributes:
+        axis: across which half of the draws are mirrored, with all their vectors.
+        conditions: those that change sign, such as an angle of attack; the others stay.
+    """
+
+    axis: Literal["x", "y", "z"]
+    conditions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
     """How many points of a case one step sees.
 
@@ -44,6 +57,7 @@ class SamplingConfig:
             measure and volumes by cells.
         turn_about: axis of the free stream, for bodies in free flow: each draw is turned about it by a random angle,
             and mirrored or not, with all its vectors. Only where no wall, ground or condition breaks that symmetry.
+        mirror: for flows that nothing keeps from being mirrored, whole bodies far from the ground.
         shift: deviation in body lengths of where the origin of each draw lies, for axes along which it does not matter
             where a body stands, such as `{x: 0.3}` in a long tunnel.
         condition_noise: deviation of what each draw adds to the conditions, in standard deviations of the training
@@ -56,6 +70,7 @@ class SamplingConfig:
     queries: int | dict[str, int] = 1024
     placement: dict[str, Placement] = field(default_factory=dict)
     turn_about: Literal["x", "y", "z"] | None = None
+    mirror: MirrorConfig | None = None
     shift: dict[str, float] = field(default_factory=dict)
     condition_noise: float = 0.0
 
@@ -176,6 +191,7 @@ class Sampler:
         queries: how many queries of each branch; the specification in `units` says how many anchors and where.
         seed: decides the order of the cases and every draw.
         turn_about: axis that draws are turned about, if any.
+        mirror: how half of the draws are mirrored, if they are.
         shift: deviation of the origin along axes, in body lengths.
         condition_noise: deviation of what is added to standardised conditions.
     """
@@ -189,6 +205,7 @@ class Sampler:
         queries: Mapping[str, int],
         seed: int,
         turn_about: Literal["x", "y", "z"] | None = None,
+        mirror: MirrorConfig | None = None,
         shift: Mapping[str, float] | None = None,
         condition_noise: float = 0.0,
     ) -> None:
@@ -197,6 +214,13 @@ class Sampler:
         self.store, self.names, self.units = store, list(names), units
         self.queries, self.seed, self.noise = dict(queries), seed, condition_noise
         self.axis = None if turn_about is None else "xyz".index(turn_about)
+        self.mirror = mirror
+        if mirror is not None:
+            if missing := set(mirror.conditions) - set(units.spec.conditions):
+                there = ", ".join(units.spec.conditions) or "none"
+                raise ValueError(f"training.sampling.mirror names the condition {min(missing)!r}; there are: {there}")
+            if mirror.axis not in units.spec.space or units.spec.symmetry_axis == "xyz".index(mirror.axis):
+                raise ValueError(f"training.sampling.mirror: {mirror.axis} is no axis across which whole bodies lie")
         axes, shifted = units.spec.space, dict(shift or {})
         if unknown := set(shifted) - set(axes):
             raise ValueError(f"training.sampling.shift names {min(unknown)}; the store has {', '.join(axes)}")
@@ -215,6 +239,12 @@ class Sampler:
         """Draw from one case."""
         spec, case = self.units.spec, self.store.case(name)
         turn = None if self.axis is None else random_turn(self.axis, generator)
+        parameters = case.parameters
+        if self.mirror is not None and generator.random() < 0.5:
+            image = np.eye(3)
+            image[(axis := "xyz".index(self.mirror.axis)), axis] = -1
+            turn = image if turn is None else image @ turn
+            parameters = {**parameters, **{name: -parameters[name] for name in self.mirror.conditions}}
         vertices, triangles = self.body(name)
         if turn is not None:
             vertices = vertices @ turn.T
@@ -233,13 +263,17 @@ class Sampler:
                 by_measure = role == "anchors" and spec.placement[branch] == "measure"
                 sites, fields = self.points(case, branch, count, generator, by_measure=by_measure)
                 if turn is not None:
-                    sites, fields = self._turned(branch, sites, fields, turn)
+                    sites = self._turned_sites(sites, turn)
                 places[role][branch] = self.units.arrays(branch, sites, frame)
                 values[role][branch] = {}
                 for quantity, value in fields.items():
                     scale, free_stream = case.scale(branch, quantity)
+                    if turn is not None:
+                        value, free_stream = (
+                            self._turned(branch, quantity, each, turn) for each in (value, free_stream)
+                        )
                     values[role][branch][quantity] = self.units.standardise(branch, quantity, value, free_stream, scale)
-        condition = self.units.standardised(case.parameters)
+        condition = self.units.standardised(parameters)
         if self.noise:
             condition = condition + self.noise * generator.standard_normal(condition.shape, condition.dtype)
         return Sample(
@@ -285,20 +319,21 @@ class Sampler:
                 self._bodies.popitem(last=False)
         return body
 
-    def _turned(self, branch: str, sites: Sites, fields: Arrays, turn: np.ndarray) -> tuple[Sites, Arrays]:
-        flip = np.sign(np.linalg.det(turn))
-        turned = Sites(
-            sites.position @ turn.T,
-            None if sites.normal is None else sites.normal @ turn.T,
-            sites.distance,
-            sites.measure,
-        )
-        signs = {"vector": 1.0, "pseudovector": flip}
-        specs = self.units.spec.fields[branch]
-        return turned, {
-            name: value if (kind := specs[name].kind) == "scalar" else signs[kind] * (value @ turn.T)
-            for name, value in fields.items()
-        }
+    def _turned_sites(self, sites: Sites, turn: Float[np.ndarray, "3 3"]) -> Sites:
+        within = turn[np.ix_(self.units.spec.axes, self.units.spec.axes)]
+        normal = None if sites.normal is None else sites.normal @ within.T
+        return Sites(sites.position @ within.T, normal, sites.distance, sites.measure)
+
+    def _turned(
+        self, branch: str, name: str, values: Float[np.ndarray, "*point component"], turn: Float[np.ndarray, "3 3"]
+    ) -> Float[np.ndarray, "*point component"]:
+        spec = self.units.spec
+        kind = spec.fields[branch][name].kind
+        if kind == "scalar":
+            return values
+        axes = spec.axes if values.shape[-1] == len(spec.axes) else [axis for axis in range(3) if axis not in spec.axes]
+        sign = np.sign(np.linalg.det(turn)) if kind == "pseudovector" else 1.0
+        return sign * (values @ turn[np.ix_(axes, axes)].T)
 
 
 def bucket(count: int) -> int:

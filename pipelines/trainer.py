@@ -151,6 +151,7 @@ class Trainer:
             queries=config.sampling.counts("queries", list(spec.fields)) if config.loss.queries else _none(spec),
             seed=config.seed,
             turn_about=config.sampling.turn_about,
+            mirror=config.sampling.mirror,
             shift=config.sampling.shift,
             condition_noise=config.sampling.condition_noise,
         )

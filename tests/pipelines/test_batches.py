@@ -7,7 +7,7 @@ import torch
 from stokes_store import build_store, experiment
 
 from meshes.stores import Store
-from pipelines.batches import Sampler, SamplingConfig, batches, collate, random_turn
+from pipelines.batches import MirrorConfig, Sampler, SamplingConfig, batches, collate, random_turn
 from pipelines.generate.ellipsoid import Ellipsoid, StokesFlow
 from pipelines.specification import InputConfig, Units
 from pipelines.specify import specify
@@ -159,6 +159,38 @@ def test_a_shift_moves_all_places_together_and_nothing_else(store):
     spread = np.std(moves, axis=0)
     assert spread[1] < 1e-6
     np.testing.assert_allclose(spread[[0, 2]], [0.5, 0.1], rtol=0.4)
+
+
+def test_a_mirrored_draw_is_of_the_mirrored_flow(store):
+    """Places, vectors and conditions change sign as they should; the test of turns shows that such flows are true."""
+    mirrored = make(store, moves={"mirror": MirrorConfig(axis="y", conditions=("speed",))})
+    plain = make(store)
+    seen = set()
+    for number in range(8):
+        generators = [np.random.default_rng([7, number]) for _ in range(2)]
+        flip = generators[0].random() < 0.5  # what `mirrored` draws first
+        seen.add(flip)
+        first, second = plain.draw("stokes_00", generators[0]), mirrored.draw("stokes_00", generators[1])
+        image = np.array([1.0, -1.0, 1.0]) if flip else np.ones(3)
+        parts = {"pressure": np.ones(1), "velocity": image, "vorticity": image.prod() * image}
+        places = first.queries["volume"]["position"], second.queries["volume"]["position"]
+        np.testing.assert_allclose(places[1], places[0] * image, atol=1e-5)
+        np.testing.assert_allclose(second.geometry["position"], first.geometry["position"] * image, atol=1e-5)
+        for name, signs in parts.items():
+            known = mirrored.units.spec.statistics["volume"][name]
+            raw = [
+                each.query_values["volume"][name] * np.array(known["std"]) + np.array(known["mean"])
+                for each in (first, second)
+            ]
+            np.testing.assert_allclose(raw[1], raw[0] * signs, atol=1e-5)
+        speeds = [float(each.condition[0]) * 0.5 + 1.0 for each in (first, second)]
+        assert speeds[1] == pytest.approx(-speeds[0] if flip else speeds[0])
+    assert seen == {True, False}
+
+
+def test_mirrors_that_cannot_be(store):
+    with pytest.raises(ValueError, match="names the condition 'angle'; there are: speed"):
+        make(store, moves={"mirror": MirrorConfig(axis="y", conditions=("angle",))})
 
 
 def test_noise_on_conditions_leaves_their_mean_and_the_places(store):
