@@ -60,9 +60,9 @@ class SamplingConfig:
         mirror: for flows that nothing keeps from being mirrored, whole bodies far from the ground.
         shift: deviation in body lengths of where the origin of each draw lies, for axes along which it does not matter
             where a body stands, such as `{x: 0.3}` in a long tunnel.
-        condition_noise: deviation of what each draw adds to the conditions, in standard deviations of the training
-            cases. A few dozen cases have as many values of a condition, by which a network tells them apart and
-            learns them by heart; noise leaves it the trend.
+        condition_noise: deviation of what each draw adds to a condition, in standard deviations of the training
+            cases, such as `{speed: 0.5}`. A few dozen cases have as many values of a condition, by which a network
+            tells them apart and learns them by heart; noise leaves it the trend of those that matter little.
     """
 
     geometry: int = 2048
@@ -72,13 +72,12 @@ class SamplingConfig:
     turn_about: Literal["x", "y", "z"] | None = None
     mirror: MirrorConfig | None = None
     shift: dict[str, float] = field(default_factory=dict)
-    condition_noise: float = 0.0
+    condition_noise: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if min(self.shift.values(), default=0.0) < 0:
-            raise ValueError(f"sampling.shift is {self.shift}; deviations are not negative")
-        if self.condition_noise < 0:
-            raise ValueError(f"sampling.condition_noise is {self.condition_noise}; a deviation is not negative")
+        for name in ("shift", "condition_noise"):
+            if min(getattr(self, name).values(), default=0.0) < 0:
+                raise ValueError(f"sampling.{name} is {getattr(self, name)}; deviations are not negative")
         if self.geometry < 1:
             raise ValueError(f"sampling.geometry is {self.geometry}; a body needs at least one point")
         for name, least in (("anchors", 1), ("queries", 0)):
@@ -193,7 +192,7 @@ class Sampler:
         turn_about: axis that draws are turned about, if any.
         mirror: how half of the draws are mirrored, if they are.
         shift: deviation of the origin along axes, in body lengths.
-        condition_noise: deviation of what is added to standardised conditions.
+        condition_noise: deviation of what is added to standardised conditions, by name.
     """
 
     def __init__(
@@ -207,12 +206,12 @@ class Sampler:
         turn_about: Literal["x", "y", "z"] | None = None,
         mirror: MirrorConfig | None = None,
         shift: Mapping[str, float] | None = None,
-        condition_noise: float = 0.0,
+        condition_noise: Mapping[str, float] | None = None,
     ) -> None:
         if not names:
             raise ValueError(f"{store.path} has no training cases: see data.splits")
         self.store, self.names, self.units = store, list(names), units
-        self.queries, self.seed, self.noise = dict(queries), seed, condition_noise
+        self.queries, self.seed = dict(queries), seed
         self.axis = None if turn_about is None else "xyz".index(turn_about)
         self.mirror = mirror
         if mirror is not None:
@@ -221,10 +220,8 @@ class Sampler:
                 raise ValueError(f"training.sampling.mirror names the condition {min(missing)!r}; there are: {there}")
             if mirror.axis not in units.spec.space or units.spec.symmetry_axis == "xyz".index(mirror.axis):
                 raise ValueError(f"training.sampling.mirror: {mirror.axis} is no axis across which whole bodies lie")
-        axes, shifted = units.spec.space, dict(shift or {})
-        if unknown := set(shifted) - set(axes):
-            raise ValueError(f"training.sampling.shift names {min(unknown)}; the store has {', '.join(axes)}")
-        self.shift = np.array([shifted.get(axis, 0.0) for axis in axes])
+        self.shift = _by_name("shift", shift or {}, units.spec.space)
+        self.noise = _by_name("condition_noise", condition_noise or {}, units.spec.conditions)
         self._bodies: OrderedDict[str, tuple[np.ndarray, np.ndarray]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -274,8 +271,10 @@ class Sampler:
                         )
                     values[role][branch][quantity] = self.units.standardise(branch, quantity, value, free_stream, scale)
         condition = self.units.standardised(parameters)
-        if self.noise:
-            condition = condition + self.noise * generator.standard_normal(condition.shape, condition.dtype)
+        if self.noise.any():
+            condition = condition + self.noise.astype(np.float32) * generator.standard_normal(
+                len(condition), np.float32
+            )
         return Sample(
             case=name,
             geometry=self.units.arrays("geometry", geometry, frame),
@@ -334,6 +333,14 @@ class Sampler:
         axes = spec.axes if values.shape[-1] == len(spec.axes) else [axis for axis in range(3) if axis not in spec.axes]
         sign = np.sign(np.linalg.det(turn)) if kind == "pseudovector" else 1.0
         return sign * (values @ turn[np.ix_(axes, axes)].T)
+
+
+def _by_name(setting: str, values: Mapping[str, float], names: Sequence[str]) -> Float[np.ndarray, " name"]:
+    """Order the values of a setting, zero where there is none."""
+    if unknown := set(values) - set(names):
+        there = ", ".join(names) or "none"
+        raise ValueError(f"training.sampling.{setting} names {min(unknown)}; the store has {there}")
+    return np.array([values.get(name, 0.0) for name in names])
 
 
 def bucket(count: int) -> int:

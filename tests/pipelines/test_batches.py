@@ -199,7 +199,7 @@ def test_mirrors_that_cannot_be(store):
 
 
 def test_noise_on_conditions_leaves_their_mean_and_the_places(store):
-    plain, noisy = make(store), make(store, moves={"condition_noise": 0.3})
+    plain, noisy = make(store), make(store, moves={"condition_noise": {"speed": 0.3}})
     first = plain.draw("stokes_00", np.random.default_rng(0))
     draws = [noisy.draw("stokes_00", np.random.default_rng(0))]
     np.testing.assert_array_equal(draws[0].queries["volume"]["position"], first.queries["volume"]["position"])
@@ -212,16 +212,21 @@ def test_noise_on_conditions_leaves_their_mean_and_the_places(store):
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"shift": {"x": -1.0}}, "deviations are not negative"), ({"condition_noise": -0.1}, "is not negative")],
+    [
+        ({"shift": {"x": -1.0}}, "deviations are not negative"),
+        ({"condition_noise": {"speed": -0.1}}, "deviations are not negative"),
+    ],
 )
 def test_deviations_that_cannot_be(wrong, message):
     with pytest.raises(ValueError, match=message):
         SamplingConfig(**wrong)
 
 
-def test_a_shift_along_an_axis_that_is_not_there(store):
+def test_moves_of_what_is_not_there(store):
     with pytest.raises(ValueError, match=r"training\.sampling\.shift names w; the store has x, y, z"):
         make(store, moves={"shift": {"w": 1.0}})
+    with pytest.raises(ValueError, match=r"sampling\.condition_noise names sped; the store has speed"):
+        make(store, moves={"condition_noise": {"sped": 1.0}})
 
 
 def test_unequal_samples_are_packed(store):
