@@ -129,6 +129,35 @@ def test_fields_have_their_shapes(case):
             }
 
 
+@pytest.mark.parametrize("packed", ["nothing", "geometry", "everything"])
+def test_one_pass_gives_what_two_give(case, packed):
+    """Anchors and queries of a training step at once; without queries of the first of several branches, too."""
+    operator, batch = case.build(), 2
+    geometry, anchors, condition = case.inputs(batch=batch)
+    queries = {branch: case.queries(branch, batch=batch) for branch in list(case.fields)[-2:]}
+
+    def packing(points):
+        return pack([Points(*(None if part is None else part[i : i + 1] for part in parts(points))) for i in range(2)])
+
+    def parts(points):
+        return points.position, points.measure, points.features
+
+    if packed != "nothing":
+        geometry = packing(geometry)
+    if packed == "everything":
+        anchors, queries = ({name: packing(each) for name, each in given.items()} for given in (anchors, queries))
+    anchored, asked = operator(geometry, anchors, queries, condition=condition)
+    context = operator.encode(geometry, anchors, condition=condition)
+    assert anchored.keys() == case.fields.keys()
+    assert asked.keys() == queries.keys()
+    for branch in case.fields:
+        assert_close(anchored[branch], operator.decode(context, branch))
+    for branch, points in queries.items():
+        assert_close(asked[branch], operator.decode(context, branch, points))
+    with pytest.raises(ValueError, match="expected queries of"):
+        operator(geometry, anchors, {"nowhere": next(iter(anchors.values()))}, condition=condition)
+
+
 def test_queries_do_not_see_each_other(case):
     operator, (geometry, anchors, condition) = case.build(), case.inputs()
     context = operator.encode(geometry, anchors, condition=condition)

@@ -42,6 +42,15 @@ def test_replayed_steps_are_the_steps(store, settings):
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
 
 
+def test_replayed_steps_in_bfloat16_are_the_steps_within_rounding(store):
+    """With linear maps that are rounded once a step, and branches whose own blocks run beside each other."""
+    plain, losses, _ = trained(store, capture=False, precision="bfloat16")
+    replayed, same, _ = trained(store, capture=True, precision="bfloat16")
+    assert plain.rounded is not None
+    assert replayed.advance.graphs
+    torch.testing.assert_close(same, losses, rtol=0.03, atol=0.01)
+
+
 class Looks(torch.nn.Module):
     """An operator whose forward looks at a value, for which a graph cannot wait."""
 
