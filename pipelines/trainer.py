@@ -5,12 +5,14 @@ import copy
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from meshes.stores import Store
+from neuralop.functional.beside import beside
 from pipelines import checkpoints
 from pipelines.batches import Batch, Sampler, SamplingConfig, batches
 from pipelines.capture import Captured, compile_regions
@@ -198,7 +200,8 @@ class Trainer:
             names = ["loss", *parts]
             summed = summed + torch.stack([loss, *parts.values()]).detach() / len(batches)
         totals = dict(zip(names, summed.unbind(), strict=True))
-        largest = float("inf") if self.config.clip is None else self.config.clip
+        # The gradient of each of several members is a part of what it would be alone.
+        largest = float("inf") if self.config.clip is None else self.config.clip / len(_members(self.operator)) ** 0.5
         totals["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, largest)
         for optimiser in self.optimisers:
             optimiser.step()
@@ -248,18 +251,20 @@ class Trainer:
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the loss of a batch, and its parts by field."""
         config = self.config.loss
-        anchored, asked = self._fields(batch)
         terms: dict[str, list[tuple[float, Tensor, Tensor]]] = {}
-        for branch in self.spec.fields:
-            places: list[tuple[float, dict[str, Tensor], dict[str, Tensor]]] = []
-            if config.anchors:
-                places.append((config.anchors, anchored[branch], batch.anchor_values[branch]))
-            if branch in batch.queries:
-                places.append((config.queries, asked[branch], batch.query_values[branch]))
-            whole = sum(weight for weight, _, _ in places)
-            for weight, fields, values in places:
-                for name, value in values.items():
-                    terms.setdefault(f"loss/{branch}_{name}", []).append((weight / whole, fields[name], value))
+        members = _members(self.worker)
+        work = {f"member {number}": (partial(self._fields, each, batch), ()) for number, each in enumerate(members)}
+        for anchored, asked in beside(work).values():
+            for branch in self.spec.fields:
+                places: list[tuple[float, dict[str, Tensor], dict[str, Tensor]]] = []
+                if config.anchors:
+                    places.append((config.anchors, anchored[branch], batch.anchor_values[branch]))
+                if branch in batch.queries:
+                    places.append((config.queries, asked[branch], batch.query_values[branch]))
+                whole = len(members) * sum(weight for weight, _, _ in places)
+                for weight, fields, values in places:
+                    for name, value in values.items():
+                        terms.setdefault(f"loss/{branch}_{name}", []).append((weight / whole, fields[name], value))
         if not terms:
             raise ValueError("nothing to learn: sampling.queries is 0 for every branch and loss.anchors is 0")
         weights = {f"loss/{name}": weight for name, weight in config.weights.items()}
@@ -282,15 +287,17 @@ class Trainer:
         total = sum(weight * part for weight, part in zip(weights, parts, strict=True))
         return total, torch.stack(parts)  # type: ignore[return-value]
 
-    def _fields(self, batch: Batch) -> tuple[dict[str, dict[str, Tensor]], dict[str, dict[str, Tensor]]]:
-        """Evaluate the operator at the anchors and at the queries of a batch, in one pass where it can."""
-        operator, queries = self.worker, batch.queries
-        queries = {branch: dataclasses.replace(points, measure=None) for branch, points in queries.items()}
+    def _fields(self, operator: Any, batch: Batch) -> tuple[Any, list[Tensor]]:
+        """Evaluate an operator at the anchors and queries of a batch, in one pass where it can; list the tensors."""
+        queries = {branch: dataclasses.replace(points, measure=None) for branch, points in batch.queries.items()}
         if type(operator).forward is not nn.Module.forward:
-            return operator(batch.geometry, batch.anchors, queries, condition=batch.condition)
-        context = operator.encode(batch.geometry, batch.anchors, condition=batch.condition)
-        anchored = {branch: operator.decode(context, branch) for branch in self.spec.fields}
-        return anchored, {branch: operator.decode(context, branch, points) for branch, points in queries.items()}
+            anchored, asked = operator(batch.geometry, batch.anchors, queries, condition=batch.condition)
+        else:
+            context = operator.encode(batch.geometry, batch.anchors, condition=batch.condition)
+            anchored = {branch: operator.decode(context, branch) for branch in self.spec.fields}
+            asked = {branch: operator.decode(context, branch, points) for branch, points in queries.items()}
+        fields = [*anchored.values(), *asked.values()]
+        return (anchored, asked), [tensor for each in fields for tensor in each.values()]
 
     def state(self) -> dict[str, Any]:
         """Give what a resumed training goes on from, beside the weights."""
@@ -320,6 +327,13 @@ class Trainer:
         if self.device.type == "cuda" and "cuda" in state["random"]:
             torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
         self.step = state["step"]
+
+
+def _members(operator: nn.Module) -> list[nn.Module]:
+    """List what is trained by itself: the members of an ensemble, or the operator."""
+    from neuralop.operators.ensemble import Ensemble
+
+    return list(operator.members) if isinstance(operator, Ensemble) else [operator]
 
 
 _LOCAL = frozenset({"lr", "fused", "capturable", "foreach"})

@@ -83,6 +83,7 @@ CASES = {
         fields={**FIELDS, "wake": {"velocity": 2}},
         counts={"geometry": 23, "surface": 9, "volume": 11, "wake": 5},
     ),
+    "ensemble": Case(replace(SMALL, members=2)),
     "no_geometry": Case(replace(SMALL, trunk=("joint",), depth=2)),
 }
 

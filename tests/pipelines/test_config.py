@@ -129,7 +129,7 @@ def test_a_kind_that_two_packages_add_is_refused(monkeypatch):
 
 
 def test_compose_gives_plain_values():
-    assert compose("airfoil")["data"]["conditions"] == ["angle", "speed"]
+    assert compose("airfoil")["data"]["conditions"] == ["angle"]
 
 
 @pytest.mark.parametrize(("former", "features"), [("true", ("normal", "distance")), ("false", ())])

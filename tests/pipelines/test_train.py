@@ -271,6 +271,43 @@ def test_anchors_and_queries_both_count(store):
     assert values[2] == pytest.approx((values[0] + 3 * values[1]) / 4, rel=1e-5)
 
 
+def test_members_of_an_ensemble_are_trained_as_if_alone(store):
+    """Each by the gradient of its own loss, from weights of its own, and not by that of their mean."""
+    config = experiment(store)
+    config = dataclasses.replace(config, operator=dataclasses.replace(config.operator, members=2))
+    trainer = build_trainer(config, Store(store))
+    members = list(trainer.operator.members)
+    with torch.no_grad():  # gates open
+        for parameter in trainer.operator.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    batch = next(drawn := trainer.batches())
+    drawn.close()
+    total, _ = trainer.loss(batch)
+    total.backward()
+    gradients = [[parameter.grad.clone() for parameter in member.parameters()] for member in members]
+    assert not torch.allclose(gradients[0][0], gradients[1][0])
+    losses = []
+    for member, expected in zip(members, gradients, strict=True):
+        trainer.worker = member
+        member.zero_grad()
+        alone, _ = trainer.loss(batch)
+        alone.backward()
+        losses.append(alone.detach())
+        for parameter, gradient in zip(member.parameters(), expected, strict=True):
+            torch.testing.assert_close(gradient, parameter.grad / 2, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(total.detach(), torch.stack(losses).mean())
+
+
+def test_an_ensemble_is_trained_saved_and_loaded(store, tmp_path):
+    config = experiment(store)
+    config = dataclasses.replace(config, operator=dataclasses.replace(config.operator, members=2))
+    train(config, run=tmp_path / "run")
+    first, second = load_surrogate(tmp_path / "run").operator.members
+    assert first.state_dict().keys() == second.state_dict().keys()
+    weights = [member.trunk[0].blocks[0].mlp.enter.weight for member in (first, second)]
+    assert not torch.allclose(*weights, atol=1e-3)
+
+
 def test_unknown_weights_of_the_loss_are_refused(store, tmp_path):
     config = experiment(store, loss=LossConfig(weights={"surface_presure": 2.0}))
     with pytest.raises(ValueError, match=r"names 'surface_presure'; there are: surface_pressure, surface_shear"):
