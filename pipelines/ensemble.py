@@ -77,19 +77,24 @@ class Ensemble:
         return self.encodings[0].parameters
 
     def decode(self, branch: str, sites: Sites) -> tuple[Values, Values | None]:
-        """Evaluate the fields of a branch at places: mean over the draws, and standard deviation if there are several.
+        """Evaluate the fields of a branch at places: mean over draws and members, and their standard deviation.
 
-        The spread tells how much the answer depends on where the anchors fell. It is no error bar.
+        The spread tells how much the answer depends on where the anchors fell, and of an ensemble also on the weights
+        that its members began from. It ranks places and cases, and is smaller than the error.
         """
-        return combine(self.draws(branch, sites))
+        return combine([answer for answers in self.answers(branch, sites) for answer in answers])
 
-    def draws(self, branch: str, sites: Sites) -> list[Values]:
-        """Evaluate the fields of a branch at places, with each set of anchors by itself."""
-        return [self.surrogate.decode(each, branch, sites, chunk=self.chunk) for each in self.encodings]
+    def answers(self, branch: str, sites: Sites) -> list[list[Values]]:
+        """Evaluate the fields of a branch at places, with each set of anchors, by each member."""
+        decode, members = self.surrogate.decode, range(self.surrogate.members)
+        return [
+            [decode(each, branch, sites, chunk=self.chunk, member=member) for member in members]
+            for each in self.encodings
+        ]
 
 
 def combine(answers: Sequence[Values]) -> tuple[Values, Values | None]:
-    """Give the mean of what several draws answer, and its standard deviation if there are several."""
+    """Give the mean of several answers, and their standard deviation if there are several."""
     if len(answers) == 1:
         return answers[0], None
     stacked = {name: np.stack([answer[name] for answer in answers]) for name in answers[0]}

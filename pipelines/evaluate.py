@@ -13,7 +13,7 @@ from meshes.stores.layout import sha256, write_json
 from pipelines import tracking
 from pipelines.baselines import NAMES, Baselines, StoredCases
 from pipelines.ensemble import pick_device
-from pipelines.metrics import EDGES, mean_of, parity, rank
+from pipelines.metrics import EDGES, mean_of, parity, rank, spread_over
 from pipelines.progress import progress
 from pipelines.scoring import MODEL, How, score
 from pipelines.surrogate import Surrogate
@@ -99,6 +99,7 @@ def evaluate(
         "store_digest": opened.digest,
         "split": split,
         "draws": draws,
+        "members": surrogate.members,
         "seed": seed,
         "near": near,
         "space": list(surrogate.spec.space),
@@ -213,7 +214,7 @@ def render(scores: Mapping[str, Any]) -> str:
             )
         )
     lines += table(rows, left=2)
-    if scores["draws"] > 1:
+    if over := spread_over(scores):
         rows = [("field", "rms error", "rms spread", "ratio", "correlation", "within ±2 spread", "rank of cases")]
         for field, entry in scores["fields"].items():
             told = entry["calibration"]
@@ -226,7 +227,7 @@ def render(scores: Mapping[str, Any]) -> str:
                     _number(told["rank_of_cases"]),
                 )
             )
-        lines += ["", f"Error against the spread over {scores['draws']} anchor draws:", *table(rows, left=1)]
+        lines += ["", f"Error against the spread over {over}:", *table(rows, left=1)]
     if "report" in scores:
         lines += ["", f"{scores['report']}: the same with pictures, to share"]
     return "\n".join(lines)
@@ -376,6 +377,7 @@ def _field(field: str, per_case: Mapping[str, Any]) -> dict[str, Any]:
         told = [entry["calibration"] for entry in entries.values()]
         pairs = [np.array([each[key] for each in told]) for key in ("rms_spread", "rms_error")]
         result["calibration"]["rank_of_cases"] = rank(*pairs)
+    if "draws" in result:
         result["draws"] = [
             mean_of([entry["draws"][n] for entry in entries.values()]) for n in range(len(result["draws"]))
         ]

@@ -1,5 +1,6 @@
 """How far predictions are from the truth, accumulated in float64 over any number of chunks."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -94,7 +95,7 @@ def total(errors: list[Errors]) -> Errors:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Sums that tell how the spread over anchor draws goes with the error; `a + b` is that of the points of both.
+    """Sums that tell how the spread of predictions goes with the error; `a + b` is that of the points of both.
 
     Attributes:
         points: how many.
@@ -307,3 +308,11 @@ def near_reach(
         (across,) = set(range(3)) - set(axes)
         return float(np.sqrt(volume / np.ptp(vertices[:, across]) / np.pi))
     return float(np.cbrt(3 * volume / (4 * np.pi)))
+
+
+def spread_over(scores: Mapping[str, Any]) -> str | None:
+    """Say what the spread of predictions is taken over; nothing where there is only one."""
+    draws, members = scores["draws"], scores.get("members", 1)
+    if draws == 1:
+        return f"{members} members" if members > 1 else None
+    return f"{draws} anchor draws" + (f" of {members} members" if members > 1 else "")

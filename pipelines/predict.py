@@ -102,7 +102,8 @@ def predict(
 
     Fields come under the array names and in the units of the training files. A geometry or volume file that holds
     these arrays is taken for a simulation: its cells are kept, and the truth and the error (prediction − truth) are
-    written beside, as `NAME_truth` and `NAME_error`. With several draws `NAME_spread` is their standard deviation.
+    written beside, as `NAME_truth` and `NAME_error`. With several draws, or several members of an
+    operator, `NAME_spread` is the standard deviation of their answers.
 
     Surrogates of half models take whole bodies: places on the other side are predicted at their mirror image, and
     vectors mirrored back.

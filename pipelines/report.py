@@ -13,6 +13,7 @@ from meshes.aside import write_text
 from meshes.stores import Store
 from pipelines import charts
 from pipelines.baselines import NAMES
+from pipelines.metrics import spread_over
 from pipelines.pages import Child, Markup, Numbers, element, figures, join, page, per_cent, picture, section, table
 from pipelines.runs import clock
 from pipelines.tracking import METRICS
@@ -73,7 +74,7 @@ def render(
         *_coefficients(scores, numbers),
         section("How the errors are distributed", _histograms(scores)),
         section("Worst cases", *_worst(scores, numbers, drawn)),
-        section("Does the spread over anchor draws tell the error?", *_calibration(scores, numbers)),
+        section("Does the spread of predictions tell the error?", *_calibration(scores, numbers)),
         section("Case by case", _cases(scores, numbers)),
         section("What was trained on what", _trained(scores, numbers), *_learning(metrics)),
         section("How to repeat it", *_repeat(scores)),
@@ -369,8 +370,9 @@ def _vector(numbers: Numbers, *path: str | int) -> Markup:
 
 
 def _calibration(scores: Mapping[str, Any], numbers: Numbers) -> list[Markup]:
-    if scores["draws"] < 2:
-        said = "One anchor draw was used, so there is no spread to compare with: evaluate with --draws 4."
+    over = spread_over(scores)
+    if over is None:
+        said = "One prediction was made, so there is no spread to compare with: evaluate with --draws 4."
         return [element("p", said)]
     rows = []
     for field, entry in scores["fields"].items():
@@ -387,10 +389,10 @@ def _calibration(scores: Mapping[str, Any], numbers: Numbers) -> list[Markup]:
     header = (
         "field", "rms error", "rms spread", "ratio", "correlation over points", "within ±2 spread", "rank over cases",
     )  # fmt: skip
-    caption = f"Error against the standard deviation over {scores['draws']} anchor draws, mean over the cases."
+    caption = f"Error against the standard deviation over {over}, mean over the cases."
     said = (
         "A ratio near one says that the spread is as large as the error; a larger one, that the surrogate errs in "
-        "other ways than by where its anchors fell, and the spread is no error bar. The rank over cases tells whether "
+        "other ways than those that were varied, and the spread is no error bar. The rank over cases tells whether "
         "cases with a larger spread have a larger error."
     )
     return [table(caption, header, rows), element("p", said, class_="soft")]

@@ -80,8 +80,9 @@ def score(surrogate: Surrogate, case: StoredCase, baselines: Baselines, how: How
         weights, reasons = baselines.weights(target, branch)
         fields = {name: _Field(case, branch, name, surrogate) for name in spec.fields[branch]}
         for block, sites in _blocks(case, branch, list(fields)):
-            draws = ensemble.draws(branch, sites)
-            mean, spread = combine(draws)
+            by_draw = ensemble.answers(branch, sites)
+            draws = [combine(each)[0] for each in by_draw]
+            mean, spread = combine([answer for each in by_draw for answer in each])
             answers = {MODEL: mean} | _physical(
                 case, branch, baselines.predict(place(surrogate, vertices, triangles, sites.position), branch, weights)
             )
@@ -166,6 +167,7 @@ class _Field:
         entry["histogram"] = {who: counts.tolist() for who, counts in self.histograms.items()}
         if self.calibration is not None:
             entry["calibration"] = self.calibration.scores()
+        if len(self.draws) > 1:
             entry["draws"] = [total(errors).relative_l2 for errors in self.draws.values()]
         return entry
 

@@ -73,6 +73,13 @@ class Surrogate(Units):
         self.precision = precision
         self.largest: int | None = None
 
+    @property
+    def members(self) -> int:
+        """Count the operators whose mean is predicted."""
+        from neuralop.operators.ensemble import Ensemble
+
+        return len(self.operator.members) if isinstance(self.operator, Ensemble) else 1
+
     def condition(self, parameters: Mapping[str, float]) -> Float[Tensor, "1 condition"] | None:
         """Standardised scalars for the operator, or `None` where it takes none."""
         if not self.spec.conditions:
@@ -211,7 +218,13 @@ class Surrogate(Units):
 
     @torch.inference_mode()
     def decode(
-        self, encoding: Encoding, branch: str, sites: Sites | None = None, *, chunk: int = 65_536
+        self,
+        encoding: Encoding,
+        branch: str,
+        sites: Sites | None = None,
+        *,
+        chunk: int = 65_536,
+        member: int | None = None,
     ) -> dict[str, Float[np.ndarray, "point component"]]:
         """Evaluate the fields of a branch at any places, in physical units; at the anchors where none are given.
 
@@ -223,12 +236,13 @@ class Surrogate(Units):
             branch: which fields.
             sites: where.
             chunk: places at once; bounds memory and changes nothing else.
+            member: of an ensemble, counted from zero, whose own answer is asked for; by default their mean.
 
         Raises:
             MemoryError: the device does not even hold the smallest chunk.
         """
         if sites is None:
-            answer = self._evaluate(encoding, branch, None)
+            answer = self._evaluate(encoding, branch, None, member)
             return {name: self._physical(encoding, branch, name, values) for name, values in answer.arrive().items()}
         fields = {
             name: np.empty((len(sites), self.spec.components(branch, name)), np.float32)
@@ -245,7 +259,7 @@ class Surrogate(Units):
         start = 0
         while start < len(sites):
             part = slice(start, min(start + chunk, start + (self.largest or chunk), len(sites)))
-            answer = self._attempt(encoding, branch, sites.take(part))
+            answer = self._attempt(encoding, branch, sites.take(part), member)
             if answer is None:
                 land(0)
                 self._settle_for(part.stop - part.start)
@@ -256,19 +270,22 @@ class Surrogate(Units):
         land(0)
         return fields
 
-    def _attempt(self, encoding: Encoding, branch: str, sites: Sites) -> "_Answer | None":
+    def _attempt(self, encoding: Encoding, branch: str, sites: Sites, member: int | None) -> "_Answer | None":
         """Evaluate places unless the memory does not suffice; what was taken in vain is free again on return."""
         try:
-            return self._evaluate(encoding, branch, sites)
+            return self._evaluate(encoding, branch, sites, member)
         except torch.OutOfMemoryError:
             return None
 
-    def _evaluate(self, encoding: Encoding, branch: str, sites: Sites | None) -> "_Answer":
+    def _evaluate(self, encoding: Encoding, branch: str, sites: Sites | None, member: int | None) -> "_Answer":
         queries = None
         if sites is not None:
             queries = dataclasses.replace(self.points(branch, sites, encoding.frame), measure=None)
+        operator, context = self.operator, encoding.context
+        if member is not None and self.members > 1:
+            operator, context = operator.members[member], context["members"][member]
         with self._autocast():
-            values = self.operator.decode(encoding.context, branch, queries)
+            values = operator.decode(context, branch, queries)
         return _Answer({name: values[name][0].float() for name in self.spec.fields[branch]})
 
     def _settle_for(self, failed: int) -> None:

@@ -1,3 +1,4 @@
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 import torch
 
 from meshes.stores import Store
+from neuralop.operators import Ensemble as Members
 from pipelines.checkpoints import load_surrogate
 from pipelines.ensemble import FEWEST, MOST, Ensemble, chunk_size, pick_device
 from pipelines.memory import free_memory
@@ -37,6 +39,28 @@ def test_the_mean_of_draws_is_the_mean_of_each(surrogate: Surrogate, tiny_store:
     alone, none = one.decode("surface", sites)
     assert none is None
     np.testing.assert_array_equal(alone["pressure"], each[0])
+
+
+def test_members_of_an_operator_answer_too(surrogate: Surrogate, tiny_store: Path) -> None:
+    other = copy.deepcopy(surrogate.operator)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.01)
+    both = Surrogate(surrogate.spec, Members([surrogate.operator, other]), template=surrogate.template)
+    assert (both.members, surrogate.members) == (2, 1)
+    two, sites = ensemble(both, tiny_store, draws=2, seed=5)
+    answers = two.answers("surface", sites)
+    assert [len(each) for each in answers] == [2, 2]
+    flat = np.stack([answer["pressure"] for each in answers for answer in each])
+    mean, spread = two.decode("surface", sites)
+    assert spread is not None
+    np.testing.assert_allclose(mean["pressure"], flat.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(spread["pressure"], flat.std(0, ddof=1), rtol=1e-3, atol=1e-6)
+    # The first member answers as it does alone, and the operator as the mean of both.
+    alone, _ = ensemble(surrogate, tiny_store, draws=2, seed=5)
+    np.testing.assert_allclose(flat[0], alone.answers("surface", sites)[0][0]["pressure"], rtol=1e-5, atol=1e-6)
+    whole = both.decode(two.encodings[1], "surface", sites)
+    np.testing.assert_allclose(whole["pressure"], flat[2:].mean(0), rtol=1e-5, atol=1e-6)
 
 
 def test_settings_are_checked(surrogate: Surrogate, tiny_store: Path) -> None:

@@ -1,6 +1,7 @@
 import json
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from meshes.stores import Store
 from pipelines.baselines import NAMES
 from pipelines.evaluate import evaluate, render
 from pipelines.predict import predict
+from pipelines.train import train
 
 VOLUME = ("volume_pressure", "volume_velocity", "volume_vorticity")
 
@@ -92,6 +94,19 @@ def test_worst_points_are_those_of_the_predictions_themselves(scores: dict, tiny
             distance = np.linalg.norm(np.subtract(worst["predicted"], worst["truth"]))
             assert worst["error"] == pytest.approx(distance, rel=1e-6)
             assert worst["error"] >= scores["per_case"][worst["case"]]["fields"][field]["rmse"]
+
+
+def test_members_of_an_ensemble_are_set_against_the_error(tiny_experiment, tiny_store: Path, tmp_path: Path) -> None:
+    operator = replace(tiny_experiment.operator, members=2)
+    train(replace(tiny_experiment, operator=operator), run=tmp_path / "run")
+    scores = evaluate(tmp_path / "run", pictures=0)
+    assert scores["members"] == 2
+    for entry in scores["fields"].values():
+        assert entry["calibration"]["rms_spread"] > 0
+        assert "draws" not in entry
+    assert "Error against the spread over 2 members:" in render(scores)
+    page = (tmp_path / "run" / "evaluation" / "test" / "report.html").read_text(encoding="utf-8")
+    assert "standard deviation over 2 members" in page
 
 
 def test_several_draws_are_set_against_the_error(scores: dict, tiny_run: Path) -> None:

@@ -19,6 +19,7 @@ from pipelines.metrics import (
     near_reach,
     parity,
     regions,
+    spread_over,
     total,
 )
 
@@ -257,3 +258,17 @@ def test_an_open_surface_falls_back_on_its_length() -> None:
     sphere, triangles = icosphere(3)
     cap = triangles[sphere[triangles][:, :, 2].min(1) > 0.2]
     assert 0.3 < near_reach(sphere, cap, [0, 1, 2], None) < 1
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ({"draws": 1}, None),
+        ({"draws": 1, "members": 1}, None),
+        ({"draws": 3}, "3 anchor draws"),
+        ({"draws": 1, "members": 4}, "4 members"),
+        ({"draws": 3, "members": 4}, "3 anchor draws of 4 members"),
+    ],
+)
+def test_what_a_spread_is_taken_over(scores, said):
+    assert spread_over(scores) == said
