@@ -73,6 +73,8 @@ def graded_edges(
 
 
 def _graded(box: Float[np.ndarray, "2"], inner: Float[np.ndarray, "2"], size: float) -> Float[np.ndarray, " _edge"]:
+    # What is left thinner than half a cell joins the even part.
+    inner = np.where(np.abs(box - inner) < 0.5 * size, box, inner)
     count = max(int(np.ceil((inner[1] - inner[0]) / size)), 1)
     middle = np.linspace(inner[0], inner[1], count + 1) if inner[1] > inner[0] else inner[:1]
     return np.concatenate(

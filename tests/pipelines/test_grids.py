@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipelines.grids import MOST, centres, graded_edges, grid_mesh, uniform_edges
@@ -33,6 +33,7 @@ def test_a_grid_needs_its_settings() -> None:
     size=st.tuples(st.floats(0.2, 3.0), st.floats(0.2, 3.0), st.floats(0.2, 3.0)),
     plane=st.booleans(),
 )
+@example(reach=0.3125, size=(1.0, 1.0, 2.0), plane=False)  # a fifth of a cell beyond the even part
 def test_a_graded_grid_grows_away_from_the_body(reach: float, size: tuple[float, float, float], plane: bool) -> None:
     body = np.array([[0.0, 0.0, 0.0], size])[:, : 2 if plane else 3]
     box = np.stack([body[0] - reach, body[1] + reach])
