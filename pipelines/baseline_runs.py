@@ -217,9 +217,15 @@ class BaselineSurrogate(Surrogate):
         return Encoding(context, self.frame(body), complete)
 
     def decode(
-        self, encoding: Encoding, branch: str, sites: Sites | None = None, *, chunk: int = 65_536
+        self,
+        encoding: Encoding,
+        branch: str,
+        sites: Sites | None = None,
+        *,
+        chunk: int = 65_536,
+        member: int | None = None,
     ) -> dict[str, Float[np.ndarray, "point component"]]:
-        """Answer at places, in physical units.
+        """Answer at places, in physical units; the only member is the baseline itself.
 
         Raises:
             ValueError: no places are given; there are no anchors to stand in for them.
