@@ -219,7 +219,10 @@ class Sampler:
                 there = ", ".join(units.spec.conditions) or "none"
                 raise ValueError(f"training.sampling.mirror names the condition {min(missing)!r}; there are: {there}")
             if mirror.axis not in units.spec.space or units.spec.symmetry_axis == "xyz".index(mirror.axis):
-                raise ValueError(f"training.sampling.mirror: {mirror.axis} is no axis across which whole bodies lie")
+                raise ValueError(
+                    f"training.sampling.mirror.axis is {mirror.axis}, which the store lacks or whose other half it "
+                    "mirrors already (conventions.symmetry): name another axis, or leave the mirror out"
+                )
         self.shift = _by_name("shift", shift or {}, units.spec.space)
         self.noise = _by_name("condition_noise", condition_noise or {}, units.spec.conditions)
         self._bodies: OrderedDict[str, tuple[np.ndarray, np.ndarray]] = OrderedDict()

@@ -1,6 +1,7 @@
 """A copy of an operator for arithmetic in bfloat16, rounded once a step instead of at every use."""
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -32,10 +33,9 @@ class Rounded:
         maps = [part for part in self.module.modules() if isinstance(part, nn.Linear) and id(part) not in exact]
         rounded = {id(parameter) for part in maps for parameter in part.parameters()}
         pairs = list(zip(operator.parameters(), self.module.parameters(), strict=True))
-        self.groups = [
-            _Group([pair for pair in pairs if (id(pair[1]) in rounded) == low], dtype)
-            for low, dtype in ((True, torch.bfloat16), (False, torch.float32))
-        ]
+        low = [pair for pair in pairs if id(pair[1]) in rounded]
+        full = [pair for pair in pairs if id(pair[1]) not in rounded]
+        self.groups = [_Group(part, dtype) for part, dtype in ((low, torch.bfloat16), (full, torch.float32)) if part]
         self.refresh()
 
     @torch.no_grad()
@@ -62,7 +62,7 @@ class Rounded:
 class _Group:
     """Weights of the twin in one precision, side by side in memory."""
 
-    def __init__(self, pairs: list[tuple[Tensor, Tensor]], dtype: torch.dtype) -> None:
+    def __init__(self, pairs: Sequence[tuple[Tensor, Tensor]], dtype: torch.dtype) -> None:
         self.wide, self.own = [wide for wide, _ in pairs], [own for _, own in pairs]
         sizes = [own.numel() for own in self.own]
         self.flat = torch.empty(sum(sizes), dtype=dtype, device=self.own[0].device)

@@ -95,7 +95,9 @@ def train(config: "Experiment", *, run: Path, resume: bool = False, operator: nn
         config: the experiment.
         run: folder for everything that the training leaves behind.
         resume: go on from the last checkpoint of `run`; it continues as if it had never stopped.
-        operator: a module to train in place of the configured one; it has `encode` and `decode` as operators do.
+        operator: a module to train in place of the configured one; it has `encode` and `decode` as operators do, and
+            where it has a `forward`, that one takes `(geometry, anchors, queries, *, condition)` and gives the fields
+            of each branch at anchors and at queries, in one pass.
 
     Raises:
         ValueError: the run exists and is not to be resumed, it was made with other settings or another store, or the

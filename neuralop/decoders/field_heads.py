@@ -20,6 +20,7 @@ class FieldHeads(nn.Module):
         norm: norm before the map, or `None`, which is how the model was published.
     """
 
+    # Its linear map stays in float32 where others are kept in the precision of an autocast.
     full_precision = True
 
     def __init__(self, width: int, fields: Mapping[str, int], *, norm: Normalisation | None = None) -> None:

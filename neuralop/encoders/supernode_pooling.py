@@ -111,7 +111,7 @@ class SupernodePooling(MessagePassing):
         if not self.relative:
             # The map of [encode(x_j), encode(x_i)] is a sum of two, each computed once a point instead of once an edge.
             sender, receiver = self.enter.weight[:, : 2 * own.shape[-1]].chunk(2, -1)
-            place = (linear(self.encode(points[None])[0], sender), linear(own, receiver))
+            place = (linear(self.encode(points[None])[0], sender), linear(own, receiver, self.enter.bias))
         features = points[:, :0] if geometry.features is None else geometry.features.flatten(0, 1)
         within = (points, centres, self.radius, self.max_neighbours, _starts(geometry), _starts(supernodes))
         if neighbours is None and points.device.type in PADDED:
@@ -131,7 +131,7 @@ class SupernodePooling(MessagePassing):
             encoded = self.encode_difference(relative.flatten(0, -2)[None])[0].unflatten(0, relative.shape[:-1])
             hidden = linear(encoded, self.enter.weight[:, :sent], self.enter.bias)
         else:
-            hidden = place_i + place_j + self.enter.bias
+            hidden = place_i + place_j
         if features_j.shape[-1]:
             hidden = hidden + linear(features_j, self.enter.weight[:, sent:])
         return gelu(hidden) * share

@@ -19,8 +19,10 @@ from neuralop.layers.blocks import Modulations, PerceiverBlock, TransformerBlock
 from neuralop.layers.initialisation import SMALL, Initialisation, draw, initialise
 from neuralop.layers.mlp import MLP, Activation
 from neuralop.layers.normalisation import Modulation, Normalisation, spread
-from neuralop.mixers.anchor_attention import AnchorAttention, Streams
+from neuralop.mixers.anchor_attention import AnchorAttention
 from neuralop.mixers.attention import CrossAttention, Memory, Place, SelfAttention, remember
+from neuralop.mixers.geometry_attention import GeometryAttention
+from neuralop.mixers.streams import Streams
 from neuralop.operators.ensemble import Ensemble
 from neuralop.points import Points
 
@@ -327,8 +329,8 @@ class ABUPT(nn.Module):
         )
         copies = 1 if share == "branches" else len(branches)
         self.trunk = nn.ModuleList(
-            _GeometryReading(
-                [PerceiverBlock(attention(CrossAttention), width, **parts) for _ in range(copies)], branches
+            GeometryAttention(
+                [PerceiverBlock(attention(CrossAttention), width, **parts) for _ in range(copies)], list(branches)
             )
             if layer == "perceiver"
             else AnchorAttention([self_block() for _ in range(copies)], list(branches), layer)
@@ -542,7 +544,7 @@ class ABUPT(nn.Module):
         groups = self._groups(sites, asked)
         layer: Any
         for layer, given in zip(self.trunk, modulations["layers"], strict=True):
-            if isinstance(layer, _GeometryReading):
+            if isinstance(layer, GeometryAttention):
                 memories: Any = layer.memories(tokens, place, given)
                 groups = layer(groups, memories, given)
             else:
@@ -636,51 +638,6 @@ class ABUPT(nn.Module):
         if self.measure and points.measure is not None:
             log_measure = points.measure.to(torch.promote_types(points.measure.dtype, torch.float32)).log()
         return Place(self._rotation(points), log_measure, points.offsets)
-
-
-class _GeometryReading(nn.Module):
-    """A layer in which the tokens of every branch read those of the geometry."""
-
-    def __init__(self, blocks: Sequence[PerceiverBlock], branches: Mapping[str, Branch]) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-        self.number = {branch: min(i, len(blocks) - 1) for i, branch in enumerate(branches)}
-
-    def memories(self, tokens: Tensor, place: Place, modulations: Sequence[Modulations]) -> list[Memory]:
-        """Give what each set of weights keeps of the geometry."""
-        memories = []
-        block: Any
-        for block, given in zip(self.blocks, modulations, strict=True):
-            laid = [spread(part, place.offsets, tokens.shape[1]) for part in given]
-            key, value = block.expose(tokens, place.rotation, laid)
-            memories.append(remember(key, value, place))
-        return memories
-
-    def forward(
-        self, groups: Sequence[Streams], memories: Sequence[Memory], modulations: Sequence[Modulations]
-    ) -> list[Streams]:
-        """Update all tokens."""
-        updated = []
-        for group in groups:
-            branch, *others = group.places
-            place = Place(group.rotation, offsets=None if others else group.places[branch].offsets)
-            updated.append(replace(group, tokens=self.read(branch, group.tokens, place, memories, modulations)))
-        return updated
-
-    def read(
-        self,
-        branch: str,
-        tokens: Tensor,
-        place: Place,
-        memories: Sequence[Memory],
-        modulations: Sequence[Modulations],
-    ) -> Tensor:
-        """Update tokens of one branch, or of those that share its weights."""
-        number = self.number[branch]
-        block: Any = self.blocks[number]
-        laid = [spread(part, place.offsets, tokens.shape[1]) for part in modulations[number]]
-        query = block.ask(tokens, place.rotation, laid)
-        return block.finish(tokens, [block.mixer.attend(query, memories[number], place.offsets)], laid)
 
 
 def _both(anchors: Points, queries: Points) -> Points:

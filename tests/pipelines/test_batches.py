@@ -21,7 +21,7 @@ def store(tmp_path_factory):
     opened.close()
 
 
-def make(store, *, queries=96, seed=0, moves=None, **sampling):
+def make(store, *, queries=96, seed=0, moves=None, symmetry=None, **sampling):
     config = experiment(store.path)
     settings = replace(config.training.sampling, **sampling)
     spec = specify(
@@ -29,7 +29,7 @@ def make(store, *, queries=96, seed=0, moves=None, **sampling):
         operator={"kind": "ab_upt"},
         sampling=settings,
         inputs=InputConfig(frame="body"),
-        conventions=config.data.conventions,
+        conventions=replace(config.data.conventions, symmetry=symmetry),
         forces=None,
     )
     counts = dict.fromkeys(spec.fields, queries)
@@ -196,6 +196,8 @@ def test_a_mirrored_draw_is_of_the_mirrored_flow(store):
 def test_mirrors_that_cannot_be(store):
     with pytest.raises(ValueError, match="names the condition 'angle'; there are: speed"):
         make(store, moves={"mirror": MirrorConfig(axis="y", conditions=("angle",))})
+    with pytest.raises(ValueError, match=r"axis is y, which .* mirrors already .*: name another axis, or leave"):
+        make(store, symmetry="y", moves={"mirror": MirrorConfig(axis="y")})
 
 
 def test_noise_on_conditions_leaves_their_mean_and_the_places(store):

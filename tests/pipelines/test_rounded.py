@@ -1,5 +1,7 @@
 """The twin of an operator whose linear maps are rounded once a step computes what autocast computes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from stokes_store import build_store, experiment
@@ -16,9 +18,10 @@ def store(tmp_path_factory):
     opened.close()
 
 
-def trainer_of(store, **settings):
+def trainer_of(store, **operator):
     torch.manual_seed(0)
-    built = build_trainer(experiment(store.path, precision="bfloat16", **settings), store)
+    config = experiment(store.path, precision="bfloat16")
+    built = build_trainer(replace(config, operator=replace(config.operator, **operator)), store)
     with torch.no_grad():  # gates open, so that every weight counts
         for parameter in built.operator.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -32,8 +35,9 @@ def losses(trainer, operator, batch):
         return trainer.loss(batch)[0]
 
 
-def test_loss_and_gradients_are_those_of_autocast(store):
-    trainer = trainer_of(store)
+@pytest.mark.parametrize("operator", [{}, {"message": "absolute"}, {"measure": True, "norm": "rms", "members": 2}])
+def test_loss_and_gradients_are_those_of_autocast(store, operator):
+    trainer = trainer_of(store, **operator)
     twin = trainer.worker
     assert twin is not trainer.operator
     batch = collate([trainer.sampler.sample(0), trainer.sampler.sample(1)])

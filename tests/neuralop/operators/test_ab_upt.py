@@ -85,7 +85,7 @@ def test_parameters_by_part(d):
 def test_reference_has_the_published_layout():
     operator = ABUPT.reference(branches=branches(), condition=7)
     assert [len(layers) for layers in operator.decoders.values()] == [6, 6]
-    assert [type(layer).__name__ for layer in operator.trunk] == ["_GeometryReading"] + 5 * ["AnchorAttention"]
+    assert [type(layer).__name__ for layer in operator.trunk] == ["GeometryAttention"] + 5 * ["AnchorAttention"]
     assert operator.trunk[2].visible == {"surface": ("volume",), "volume": ("surface",)}
     assert operator.encode_position.ladder.shortest == pytest.approx(2 * math.pi)
     assert operator.trunk[1].blocks[0].modulation.linear.weight.shape == (6 * 192, 7)
