@@ -412,7 +412,8 @@ class ABUPT(nn.Module):
                 found here where they are not given.
 
         Returns:
-            Keys and values of every layer, and the anchors' last features, as dictionaries and lists of tensors.
+            Keys and values of every layer, what the condition does to each block, and the anchors' last features, as
+            dictionaries and lists of tensors.
 
         Raises:
             ValueError: a branch, a feature or a condition is missing or unknown, or axes do not fit.
